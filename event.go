@@ -1,0 +1,68 @@
+package sluice
+
+import "time"
+
+// Level is how much an [Event] matters.
+type Level string
+
+// The levels.
+const (
+	LevelInfo    Level = "info"
+	LevelWarning Level = "warning"
+	LevelError   Level = "error"
+)
+
+// EventType is one of a closed set of things that happen.
+type EventType string
+
+// The types of events.
+const (
+	EventConnectionOpening   EventType = "connection.opening"
+	EventConnectionOpened    EventType = "connection.opened"
+	EventConnectionClosing   EventType = "connection.closing"
+	EventConnectionClosed    EventType = "connection.closed"
+	EventConnectionFailed    EventType = "connection.failed"      // could not be opened
+	EventConnectionApplied   EventType = "connection.applied"     // a changed configuration is in force
+	EventConnectionUnapplied EventType = "connection.not_applied" // it is not; the old one works on
+	EventConfigurationOdd    EventType = "configuration.odd"      // taken, but looks wrong
+	EventSessionLost         EventType = "session.lost"
+	EventUplinkFailed        EventType = "uplink.failed"
+	EventUplinkExpired       EventType = "uplink.expired"
+	EventUplinkRefused       EventType = "uplink.refused" // at the door
+	EventDownlinkRejected    EventType = "downlink.rejected"
+	EventDownlinkIgnored     EventType = "downlink.ignored"
+	EventDownlinkExpired     EventType = "downlink.expired"
+	EventThingCreated        EventType = "thing.created"
+	EventThingFailed         EventType = "thing.failed"
+	EventThingMissing        EventType = "thing.missing"
+	EventJournalFull         EventType = "journal.full"
+	EventJournalGap          EventType = "journal.gap"
+	EventSystemStarted       EventType = "system.started"
+	EventSystemStopped       EventType = "system.stopped"
+)
+
+// Event is what happened that an operator wants to read. It is shown as
+// "<Label>: <Detail>", as ThingPark does.
+type Event struct {
+	ID         string    `json:"id"`
+	Time       time.Time `json:"time"`
+	Level      Level     `json:"level"`
+	Type       EventType `json:"type"`
+	Label      string    `json:"label"`  // "Connection opening"
+	Detail     string    `json:"detail"` // a sentence, without secrets
+	Hint       string    `json:"hint,omitempty"`
+	Reason     Reason    `json:"reason,omitempty"`
+	Connection string    `json:"connectionId,omitempty"`
+	Network    string    `json:"networkId,omitempty"`
+	DevEUI     string    `json:"devEUI,omitempty"`
+	Message    string    `json:"messageId,omitempty"`
+}
+
+// Recorder takes events. Record fills ID and Time where they are empty,
+// never blocks and never fails; it is safe for use by several goroutines.
+type Recorder interface {
+	Record(e Event)
+}
+
+// Clock tells the time. It is handed in, so that tests can set it.
+type Clock func() time.Time
