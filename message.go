@@ -65,6 +65,10 @@ type Message struct {
 	Credentials []byte
 	// Document is the JSON document with its root key, as it came.
 	Document []byte
+	// Payload is what a session sends where that differs from Document, of
+	// which topic patterns still read; nil: the Document is sent. It is never
+	// journalled.
+	Payload []byte
 	// Number is the entry's running number in its place in the journal, from
 	// 1 without gaps; 0 before it is journalled.
 	Number uint64
@@ -74,6 +78,14 @@ type Message struct {
 type Credentials struct {
 	ASID  string `json:"asId"`
 	ASKey string `json:"asKey"`
+}
+
+// Body is what a session sends: Payload, or Document where there is none.
+func (m *Message) Body() []byte {
+	if m.Payload != nil {
+		return m.Payload
+	}
+	return m.Document
 }
 
 // IsCommand reports whether the message travels from the cloud to a device.
