@@ -1,0 +1,61 @@
+# make demo   everything in one process, with an AWS IoT emulator
+# make test   all tests, under the race detector
+# make check  format, vet, staticcheck, known vulnerabilities
+# make build  bin/sluice
+# make fuzz   each fuzz target for FUZZTIME (default 30s)
+
+SHELL := /bin/bash
+GO ?= go
+FUZZTIME ?= 30s
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LOG ?= /tmp/sluice-test.$(shell id -u).log
+
+.PHONY: demo build test check peers fuzz
+
+demo:
+	$(GO) run ./cmd/sluice demo
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/sluice ./cmd/sluice
+
+# The real clients and brokers that some tests talk to. As root they are
+# installed; otherwise the tests that miss them are skipped, and said so.
+PEERS := mosquitto:mosquitto mosquitto_pub:mosquitto-clients aws:awscli strace:strace
+peers:
+	@missing=""; for p in $(PEERS); do \
+		command -v "$${p%%:*}" >/dev/null 2>&1 || [ -x "/usr/sbin/$${p%%:*}" ] || missing="$$missing $${p##*:}"; done; \
+	[ -z "$$missing" ] && exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+		echo "installing$$missing, for the tests that talk to them"; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		{ apt-get update -qq && apt-get install -qq -y --no-install-recommends $$missing; } >/dev/null 2>&1 || \
+			echo "COULD NOT INSTALL$$missing: tests that need them are skipped"; \
+	else echo "NOT INSTALLED:$$missing: tests that need them are skipped"; fi
+
+# A skipped test is said at the end, and is a failure where CI is set.
+test: peers
+	@export PATH="$$PATH:/usr/sbin"; \
+	echo "go test -race ./...   (everything it prints: $(LOG))"; \
+	$(GO) test -race -timeout 20m -v ./... >$(LOG) 2>&1; status=$$?; \
+	grep -E '^(ok|FAIL|panic:|--- FAIL| +--- FAIL|WARNING: DATA RACE)' $(LOG); \
+	[ $$status = 0 ] || { grep -v -E '^(=== |--- PASS| +--- PASS|PASS|ok )' $(LOG) | tail -n 150; }; \
+	if grep -q -E '^ *--- SKIP' $(LOG); then \
+		echo; echo "SKIPPED:"; grep -E -A2 '^ *--- SKIP' $(LOG); \
+		[ -z "$$CI" ] || { echo "CI skips nothing."; exit 1; }; fi; \
+	echo "$$(grep -c -E '^ *--- PASS' $(LOG)) passed, $$(grep -c -E '^ *--- FAIL' $(LOG)) failed"; \
+	exit $$status
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.6.1
+GOFUMPT := mvdan.cc/gofumpt@v0.9.1
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.1.4
+check:
+	@bad="$$($(GO) run $(GOFUMPT) -l .)"; [ -z "$$bad" ] || { echo "not formatted with gofumpt:"; echo "$$bad"; exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	$(GO) mod tidy -diff
+	@if curl -sfm 10 -o /dev/null https://vuln.go.dev/index/db.json; then $(GO) run $(GOVULNCHECK) ./...; \
+	else echo "govulncheck: its database is out of reach, not run"; fi
+
+fuzz:
+	@for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+		echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
