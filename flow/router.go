@@ -7,6 +7,7 @@ package flow
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -58,6 +59,7 @@ type Router struct {
 	table   atomic.Pointer[table]
 
 	reports, duplicates, unmatched, commands atomic.Uint64
+	copies                                   sync.Map // connection id to *atomic.Uint64
 }
 
 var _ sluice.Handler = (*Router)(nil)
@@ -103,24 +105,47 @@ func (r *Router) Handle(ctx context.Context, m *sluice.Message) error {
 	}
 	copied, err := r.window.once(ctx, m.Fingerprint, func() error { return r.report(ctx, m) })
 	if copied {
-		r.duplicates.Add(1)
-		r.devices.Seen(m)
+		r.copied(m)
 	}
 	return err
 }
 
-func (r *Router) report(ctx context.Context, m *sluice.Message) error {
-	tags := m.Tags
-	if tags == nil {
-		// Locations and notifications of some servers carry no tags: those
-		// of the device's last report stand in.
-		if d, ok := r.devices.Device(m.DevEUI); ok {
-			tags = d.Tags
+// copied counts a copy for the connections that have its first.
+func (r *Router) copied(m *sluice.Message) {
+	r.duplicates.Add(1)
+	r.devices.Seen(m)
+	r.table.Load().match(m.DevEUI, r.tags(m), func(d *destination) {
+		n, ok := r.copies.Load(d.connection)
+		if !ok {
+			n, _ = r.copies.LoadOrStore(d.connection, new(atomic.Uint64))
 		}
+		n.(*atomic.Uint64).Add(1)
+	})
+}
+
+// Duplicates is how many copies of a connection's reports were recognised
+// since the router was made.
+func (r *Router) Duplicates(connection string) uint64 {
+	if n, ok := r.copies.Load(connection); ok {
+		return n.(*atomic.Uint64).Load()
 	}
+	return 0
+}
+
+// tags are the report's own, or those of the device's last report where this
+// one has no place for them: locations and notifications of some servers.
+func (r *Router) tags(m *sluice.Message) []string {
+	if m.Tags != nil {
+		return m.Tags
+	}
+	d, _ := r.devices.Device(m.DevEUI)
+	return d.Tags
+}
+
+func (r *Router) report(ctx context.Context, m *sluice.Message) error {
 	var few [4]*sluice.Message
 	entries := few[:0]
-	r.table.Load().match(m.DevEUI, tags, func(d *destination) {
+	r.table.Load().match(m.DevEUI, r.tags(m), func(d *destination) {
 		e := *m
 		e.Connection, e.Driver, e.Validity = d.connection, d.driver, d.validity
 		entries = append(entries, &e)

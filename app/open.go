@@ -1,0 +1,186 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"sluice"
+	"sluice/api"
+	"sluice/connection"
+	"sluice/flow"
+	"sluice/internal/datadir"
+	"sluice/internal/natsd"
+	"sluice/internal/seal"
+	"sluice/journal"
+	"sluice/store"
+)
+
+// open opens everything, in the order of dependence, and notes how to close
+// it again.
+func (a *App) open(ctx context.Context) error {
+	o := a.options
+	dir, err := datadir.Open(o.Data)
+	if err != nil {
+		return err
+	}
+	a.dir = dir
+	a.cleanup(func() { a.logged("unlock the data directory", dir.Close()) })
+	if a.token, a.newToken, err = dir.AdminToken(); err != nil {
+		return err
+	}
+	key, err := seal.OpenFile(o.KeyFile)
+	if err != nil {
+		return err
+	}
+	conn, err := a.openJetStream(ctx)
+	if err != nil {
+		return err
+	}
+	if a.store, err = store.Open(ctx, store.Options{
+		Conn: conn, Sealer: key, ForgetSecrets: o.ForgetSecrets, Clock: o.Clock, Log: o.Log,
+	}); err != nil {
+		return err
+	}
+	// Only now: a key that is missing although secrets were sealed with it
+	// is an error, which the store tells.
+	if _, err := key.Ensure(); err != nil {
+		return err
+	}
+	if w := key.Warning(); w != "" {
+		o.Log.Warn(w)
+	}
+	if a.journal, err = journal.Open(ctx, journal.Options{
+		Conn: conn, Dir: dir.Path(), Events: a.store, Clock: o.Clock, Log: o.Log,
+	}); err != nil {
+		return err
+	}
+	a.wire(key)
+	if a.listener, err = net.Listen("tcp", o.Listen); err != nil {
+		return &sluice.Error{
+			Code: sluice.CodeConflict, Message: fmt.Sprintf("cannot listen on %s", o.Listen),
+			Hint: "Another program uses the address, or it is not this machine's: choose another with --listen.", Err: err,
+		}
+	}
+	a.cleanup(func() { _ = a.listener.Close() }) // closed by the server, as a rule
+	return nil
+}
+
+func (a *App) openJetStream(ctx context.Context) (*nats.Conn, error) {
+	server, err := natsd.Start(ctx, natsd.Options{Dir: a.dir.JournalDir(), SyncAlways: true, Log: a.options.Log})
+	if err != nil {
+		return nil, err
+	}
+	a.cleanup(server.Close)
+	conn, err := server.Connect()
+	if err != nil {
+		return nil, err
+	}
+	a.cleanup(conn.Close)
+	return conn, nil
+}
+
+// wire makes the rooms that live in memory and ties them together.
+func (a *App) wire(sealer sluice.Sealer) {
+	o := a.options
+	a.router = flow.New(flow.Options{Journal: a.journal, Devices: a.store, Clock: o.Clock})
+	a.metrics = newMetrics(a.journal, a.store, a.router, o.Clock)
+	a.connections = connection.New(connection.Options{
+		Connectors: o.Connectors,
+		Journal:    reader{a.journal, a.metrics},
+		Commands:   a.router,
+		Reports:    a.journaled(),
+		Things:     a.store.Things,
+		Events:     a.store,
+		Sealer:     sealer,
+		Instance:   a.dir.Instance(),
+		PublicURL:  o.PublicURL,
+		Clock:      o.Clock,
+		Rand:       rand.Float64,
+		Log:        o.Log,
+	})
+	a.networks = newNetworks(o.Networks, a.store.Networks,
+		sluice.NetworkSpec{Reports: a.router, Events: a.store, Sealer: sealer, Clock: o.Clock, Log: o.Log}, a.deliverCommands)
+	a.cleanup(a.store.Watch(a.reconcile))
+	a.reconcile()
+	a.handler = api.New(api.Options{
+		Token: a.token, PublicURL: o.PublicURL, Version: o.Version,
+		Connectors: o.Connectors, Schema: connection.Schema, CheckCommon: connection.CheckCommon, NetworkKinds: o.Networks,
+		Connections: a.store, Flows: a.store, Networks: a.store, Devices: a.store,
+		Events: events{a.store}, Supervisor: a.connections, Metrics: a.metrics, Recorder: a.store,
+		Ingest: a.networks.Ingest, Ready: a.ready, Prometheus: a.prometheus(), Clock: o.Clock, Log: o.Log,
+	})
+}
+
+// reconcile tells the rooms what is stored now.
+func (a *App) reconcile() {
+	ids := []string{}
+	for _, n := range a.store.Networks() {
+		ids = append(ids, n.ID)
+	}
+	a.router.Set(a.store.Flows(), ids)
+	a.connections.Apply(a.store.Connections())
+	a.networks.Changed()
+}
+
+// journaled takes reports that Sluice makes itself for one connection.
+func (a *App) journaled() sluice.Handler {
+	return sluice.HandlerFunc(func(ctx context.Context, m *sluice.Message) error {
+		return a.journal.Append(ctx, m)
+	})
+}
+
+// ready tells whether reports can be taken.
+func (a *App) ready() error {
+	select {
+	case <-a.networks.ready:
+		return a.journal.Health()
+	default:
+		return errors.New("the networks are not open yet")
+	}
+}
+
+// events fits the store's log of events to the API.
+type events struct{ store *store.Store }
+
+func (e events) Events(ctx context.Context, q api.EventQuery) ([]sluice.Event, int, error) {
+	return e.store.Events(ctx, store.EventQuery(q))
+}
+
+// reader fits the journal to the connections.
+type reader struct {
+	journal *journal.Journal
+	metrics *metrics
+}
+
+func (r reader) Read(ctx context.Context, id string, handler sluice.Handler, concurrency int,
+	settled func(*sluice.Message, sluice.Verdict, error),
+) error {
+	return r.journal.Read(ctx, journal.Up(id), journal.ReadOptions{
+		Handler: handler, Concurrency: concurrency,
+		Settled: func(m *sluice.Message, o journal.Outcome, err error) {
+			r.metrics.settled(id, m)
+			settled(m, verdictOf(o), err)
+		},
+	})
+}
+
+// verdictOf puts an outcome in the words of the contract; that of what was
+// delivered is not looked at.
+func verdictOf(o journal.Outcome) sluice.Verdict {
+	switch o {
+	case journal.Expired:
+		return sluice.Expired
+	case journal.Filtered:
+		return sluice.Filtered
+	default:
+		return sluice.Permanent
+	}
+}

@@ -1,0 +1,104 @@
+package app
+
+import (
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"sluice"
+	"sluice/journal"
+)
+
+// collector reads the counters of the rooms when Prometheus asks.
+type collector struct {
+	app                                         *App
+	reports, duplicates, unmatched, commands    *prometheus.Desc
+	received, outcomes, pending, opened, wanted *prometheus.Desc
+	state, applied, downlinks, downlinksPending *prometheus.Desc
+}
+
+func (a *App) prometheus() http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(newCollector(a), collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+}
+
+func newCollector(a *App) *collector {
+	connection := []string{"connection", "name"}
+	with := func(more ...string) []string { return append(append([]string{}, connection...), more...) }
+	desc := prometheus.NewDesc
+	return &collector{
+		app:              a,
+		reports:          desc("sluice_reports_total", "Reports accepted, copies not counted.", nil, nil),
+		duplicates:       desc("sluice_reports_duplicate_total", "Copies of reports, answered with their first.", nil, nil),
+		unmatched:        desc("sluice_reports_unmatched_total", "Reports that no flow wanted.", nil, nil),
+		commands:         desc("sluice_commands_total", "Commands taken from clouds and journalled.", nil, nil),
+		received:         desc("sluice_connection_received_total", "Entries journalled for the connection.", connection, nil),
+		outcomes:         desc("sluice_connection_outcomes_total", "Entries that are over, by outcome: received = all outcomes + pending.", with("outcome"), nil),
+		pending:          desc("sluice_connection_pending", "Entries that wait or are under way.", connection, nil),
+		opened:           desc("sluice_connection_sessions", "Sessions that are open.", connection, nil),
+		wanted:           desc("sluice_connection_sessions_wanted", "Sessions that the pool is to have.", connection, nil),
+		state:            desc("sluice_connection_state", "1 for the state that the connection is in.", with("state"), nil),
+		applied:          desc("sluice_connection_applied", "1 when the stored configuration is the one in force.", connection, nil),
+		downlinks:        desc("sluice_connection_downlinks_total", "Commands of the connection that are over, by outcome.", with("outcome"), nil),
+		downlinksPending: desc("sluice_network_downlinks_pending", "Commands that wait for the network server.", []string{"network", "name"}, nil),
+	}
+}
+
+// Describe says nothing: the labels come and go with the connections, so the
+// collector is an unchecked one.
+func (c *collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect reads everything at one moment.
+func (c *collector) Collect(out chan<- prometheus.Metric) {
+	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	stats := c.app.router.Stats()
+	counter(c.reports, stats.Reports)
+	counter(c.duplicates, stats.Duplicates)
+	counter(c.unmatched, stats.Unmatched)
+	counter(c.commands, stats.Commands)
+	for _, n := range c.app.store.Networks() {
+		gauge(c.downlinksPending, float64(c.app.journal.Counters(journal.Down(n.ID)).Pending), n.ID, n.Name)
+	}
+	for _, stored := range c.app.store.Connections() {
+		id, name := stored.ID, stored.Name
+		n := c.app.Counters(id)
+		counter(c.received, n.Received, id, name)
+		counter(c.outcomes, n.Delivered, id, name, "delivered")
+		counter(c.outcomes, n.Expired, id, name, "expired")
+		counter(c.outcomes, n.Failed, id, name, "failed")
+		counter(c.outcomes, n.Filtered, id, name, "filtered")
+		gauge(c.pending, float64(n.Pending), id, name)
+		ok, failed := c.app.metrics.downlinks(id)
+		counter(c.downlinks, ok, id, name, "sent")
+		counter(c.downlinks, failed, id, name, "failed")
+		status, known := c.app.connections.Status(id)
+		if !known {
+			continue
+		}
+		gauge(c.opened, float64(len(status.Sessions)), id, name)
+		gauge(c.wanted, float64(status.Size), id, name)
+		gauge(c.applied, oneIf(status.Applied), id, name)
+		for _, s := range []sluice.State{
+			sluice.StateClosed, sluice.StateOpening, sluice.StateAuthenticating,
+			sluice.StateAuthenticationFailed, sluice.StateOpened, sluice.StateClosing, sluice.StateDeactivated,
+		} {
+			gauge(c.state, oneIf(s == status.State), id, name, string(s))
+		}
+	}
+}
+
+func oneIf(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

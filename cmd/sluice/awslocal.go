@@ -1,0 +1,43 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"sluice/connector/awsiot/awsiottest"
+)
+
+type awsLocalCommand struct {
+	Listen  string `default:"127.0.0.1:8883" placeholder:"ADDR" help:"Address of the MQTT broker (default ${default})."`
+	Control string `default:"127.0.0.1:8884" placeholder:"ADDR" help:"Address of the registry API (default ${default})."`
+	JSON    bool   `name:"json" help:"Print one line of JSON: the whole configuration, with endpoints, keys and PEMs."`
+}
+
+func (c *awsLocalCommand) Run(p *process) error {
+	server, err := awsiottest.NewServer(awsiottest.Options{Addr: c.Listen, ControlAddr: c.Control})
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	configuration := server.Configuration()
+	if c.JSON {
+		line, err := json.Marshal(configuration)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(p.out, string(line))
+	} else {
+		body, err := json.MarshalIndent(map[string]any{
+			"connectorId": "actility-aws-iot", "name": "AWS emulator", "configuration": configuration,
+		}, "", "  ")
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(p.out, "AWS IoT emulator: MQTT over mutual TLS on %s, registry API on %s\n", server.MQTTAddr(), server.ControlURL())
+		fmt.Fprintf(p.out, "AWS command line: AWS_ACCESS_KEY_ID=%s AWS_SECRET_ACCESS_KEY=%s aws iot list-things --region %s --endpoint-url %s\n",
+			configuration["accessKeyId"], configuration["secretAccessKey"], configuration["region"], server.ControlURL())
+		fmt.Fprintf(p.out, "\nPOST /connections with:\n\n%s\n\nIt keeps nothing: what it knows ends with it. Ctrl-C stops it.\n", body)
+	}
+	<-p.ctx.Done()
+	return nil
+}

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"sluice/app"
+)
+
+type serveCommand struct {
+	Data          string        `required:"" placeholder:"DIR" help:"The data directory: journal, configuration, keys."`
+	Listen        string        `default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address of the REST API and of the reports (default ${default})."`
+	PublicURL     string        `name:"public-url" placeholder:"URL" help:"Address that others reach Sluice at; puts downlinkUrl into uplinks."`
+	KeyFile       string        `name:"key-file" placeholder:"FILE" help:"The key that seals secrets (default: secret.key in the data directory)."`
+	ForgetSecrets bool          `name:"forget-secrets" help:"Start although the key is lost: make a new one; the secrets must be entered again."`
+	Drain         time.Duration `default:"5s" placeholder:"TIME" help:"How long to go on delivering when asked to stop (default ${default})."`
+	LogLevel      slog.Level    `name:"log-level" default:"info" placeholder:"LEVEL" help:"debug, info, warn or error (default ${default})."`
+}
+
+func (c *serveCommand) Run(p *process) error {
+	log := p.logger(c.LogLevel)
+	a, err := app.New(p.ctx, app.Options{
+		Data: c.Data, Listen: c.Listen, PublicURL: c.PublicURL, KeyFile: c.KeyFile,
+		ForgetSecrets: c.ForgetSecrets, Drain: c.Drain, Version: versionText(), Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	if file, created := a.TokenFile(); created {
+		fmt.Fprintf(p.errOut, "An administrator token was made. It is in %s; send it as \"Authorization: Bearer <token>\".\n", file)
+	} else {
+		fmt.Fprintf(p.errOut, "The administrator token is in %s.\n", file)
+	}
+	fmt.Fprintf(p.errOut, "Sluice %s listens on http://%s (API page: http://%s/docs).\n", versionText(), a.Addr(), a.Addr())
+	return a.Run(p.ctx)
+}
