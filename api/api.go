@@ -1,0 +1,82 @@
+// Package api is the REST API of Sluice: the resources of ThingPark X IoT Flow
+// (connectors, connections, flows, events, downlinkMessages), in its words,
+// and ours besides (networks, devices, metrics, health).
+//
+// The same routes are served at / and under /iot-flow/v1, described by an
+// OpenAPI document at /openapi.json and a page to read it at /docs, which
+// works without the Internet. Every error has one form,
+// {"code","message","hint","fields"}, and names all problems at once.
+//
+// The door of the reports, POST /ingest/{networkId}, is here too, but goes
+// round everything else: see ingest.go.
+package api
+
+import (
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"sluice"
+)
+
+// Options are what the API is made from. All are needed, but those that say
+// otherwise.
+type Options struct {
+	// Token is the administrator's token, asked for as
+	// "Authorization: Bearer <token>". Empty: nobody is let in.
+	Token string
+	// PublicURL is the address that others reach Sluice at, without a slash
+	// at its end ("https://sluice.example.com"); empty when unknown, then
+	// addresses are given as paths.
+	PublicURL string
+	// Version of Sluice, for the OpenAPI document; may be empty.
+	Version string
+
+	Connectors []sluice.Connector
+	// Schema returns the schema of a connector's configurations, with what is
+	// common to all connectors; nil: the connector's own.
+	Schema func(sluice.ConnectorInfo) json.RawMessage
+	// CheckCommon finds what a schema cannot say in the common part of a
+	// configuration; paths are relative to it. May be nil.
+	CheckCommon  func(configuration json.RawMessage) []sluice.Problem
+	NetworkKinds []sluice.NetworkKind
+
+	Connections Connections
+	Flows       Flows
+	Networks    Networks
+	Devices     Devices
+	Events      Events
+	Supervisor  Supervisor
+	Metrics     MetricsSource
+	// Recorder takes the warnings about configurations.
+	Recorder sluice.Recorder
+
+	// Ingest returns the door of a network; false when there is none. It is
+	// asked for each report: it must be as fast as a map.
+	Ingest func(networkID string) (http.Handler, bool)
+	// Ready tells why Sluice cannot do its work; nil when it can. Its
+	// sentences are shown to everyone who asks. May be nil: always ready.
+	Ready func() error
+	// Prometheus serves /metrics; nil: there is none.
+	Prometheus http.Handler
+
+	Clock sluice.Clock // nil: time.Now
+	Log   *slog.Logger // nil: nothing is logged
+}
+
+// New returns the handler of the whole API. It panics where the schema of a
+// connector or of a kind of network does not compile: that is a fault in the
+// program, which its first start shows.
+func New(o Options) http.Handler {
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Schema == nil {
+		o.Schema = func(info sluice.ConnectorInfo) json.RawMessage { return info.Schema }
+	}
+	return newServer(o).handler()
+}

@@ -1,0 +1,113 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humachi"
+
+	"sluice"
+	"sluice/internal/schema"
+)
+
+// huma's own errors (a parameter that does not parse) have a form, a content
+// type and a status, 422, of their own. The documented way to change them is a
+// package variable, huma.NewError; it would be changed for the whole process,
+// so they are changed on their way out instead: by plainContext and plainErrors.
+
+// adapter hands each request to huma as a plainContext.
+type adapter struct{ huma.Adapter }
+
+func (a adapter) Handle(op *huma.Operation, handler func(huma.Context)) {
+	a.Adapter.Handle(op, func(ctx huma.Context) { handler(plainContext{ctx}) })
+}
+
+// plainContext writes huma's errors with our status and content type.
+type plainContext struct{ humaContext }
+
+// humaContext is huma.Context under a name that does not hide its method Context.
+type humaContext = huma.Context
+
+func (c plainContext) SetStatus(status int) {
+	if status == http.StatusUnprocessableEntity {
+		status = http.StatusBadRequest
+	}
+	c.humaContext.SetStatus(status)
+}
+
+func (c plainContext) SetHeader(name, value string) {
+	if value == "application/problem+json" {
+		value = "application/json"
+	}
+	c.humaContext.SetHeader(name, value)
+}
+
+// Unwrap leads humachi.Unwrap to the request.
+func (c plainContext) Unwrap() huma.Context { return c.humaContext }
+
+// plainErrors writes errors in our form; it is a huma.Transformer.
+func plainErrors(ctx huma.Context, status string, v any) (any, error) {
+	switch e := v.(type) {
+	case *failure:
+		return e.body, nil
+	case *huma.ErrorModel:
+		return parameterError(ctx.Operation(), status, e), nil
+	}
+	return v, nil
+}
+
+// parameterError is huma's error as ours. Only parameters reach huma's
+// validation: bodies are read by us.
+func parameterError(op *huma.Operation, status string, e *huma.ErrorModel) errorView {
+	if !strings.HasPrefix(status, "4") {
+		return internal().body
+	}
+	v := errorView{Code: string(sluice.CodeInvalid), Message: "The parameters of the request are not right."}
+	for _, d := range e.Errors {
+		name := d.Location[strings.Index(d.Location, ".")+1:]
+		message := d.Message
+		if message == "unknown query parameter" {
+			message = unknownParameter(op, name)
+		}
+		v.Fields = append(v.Fields, problemView{Path: name, Message: message})
+	}
+	return v
+}
+
+func unknownParameter(op *huma.Operation, name string) string {
+	var known []string
+	for _, p := range op.Parameters {
+		if p.In == "query" {
+			known = append(known, p.Name)
+		}
+	}
+	message := fmt.Sprintf("unknown query parameter '%s'", name)
+	if near := schema.Nearest(name, known); near != "" {
+		return message + fmt.Sprintf("; did you mean '%s'?", near)
+	}
+	return message
+}
+
+// requestKey is where the request stands in the context of a handler.
+type requestKey struct{}
+
+// requestOf returns the request that a handler of huma's serves: it needs the
+// body as it came, and the path that it came in at.
+func requestOf(ctx context.Context) *http.Request {
+	r, _ := ctx.Value(requestKey{}).(*http.Request)
+	return r
+}
+
+// admit asks for the token where the operation wants it, and puts the request
+// into the context. It is huma middleware.
+func (s *server) admit(ctx huma.Context, next func(huma.Context)) {
+	r, w := humachi.Unwrap(ctx)
+	if len(ctx.Operation().Security) > 0 && !s.authorized(r) {
+		s.refuse(w, r, unauthorized())
+		return
+	}
+	next(huma.WithValue(ctx, requestKey{}, r))
+}
