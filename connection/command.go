@@ -1,0 +1,159 @@
+package connection
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"sluice"
+	"sluice/internal/lifetime"
+)
+
+// takeAgainMax is the longest pause between two tries to make a command
+// durable.
+const takeAgainMax = 10 * time.Second
+
+// take takes what a session received. nil lets the session acknowledge it: it
+// is durable, or it is for good no downlink of ours. While the command cannot
+// be made durable, take tries again, and holds up those behind it, until the
+// session ends: acknowledging it would lose it, and giving up would hardly
+// bring it back before the next session.
+func (r *runner) take(ctx, living context.Context, source sluice.Session, c sluice.Command) error {
+	fields, document, ok := downlinkFields(c.Document)
+	if !ok {
+		r.ignored.Add(1)
+		r.log.Debug("not a downlink, ignored", "source", c.Source, "bytes", len(c.Document))
+		return nil
+	}
+	d, problems := readDownlink(document, fields, c.DevEUI, r.settings.Load().common)
+	if len(problems) > 0 {
+		r.malformed(d, c, problems)
+		return nil
+	}
+	return r.handover.once(ctx, source, c, d.correlated, func() error {
+		wait := 250 * time.Millisecond
+		for {
+			_, err := r.submit(ctx, d, true)
+			if err == nil || ctx.Err() != nil {
+				return err
+			}
+			r.log.Warn("a command cannot be journalled, trying again", "device", d.devEUI, "after", wait, "err", err)
+			timer := time.NewTimer(wait)
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+				timer.Stop()
+				return err
+			case <-living.Done():
+				timer.Stop()
+				return err
+			}
+			wait = min(2*wait, takeAgainMax)
+		}
+	})
+}
+
+// submit makes a command durable. A command that is refused for good is told
+// as an event; with report, also to the application, in a report that is
+// durable when submit returns nil. Without it, the Failure is returned.
+func (r *runner) submit(ctx context.Context, d *downlink, report bool) (*sluice.Message, error) {
+	sealed, err := d.sealed(r.o.Sealer)
+	if err != nil {
+		return nil, err
+	}
+	now := r.o.Clock()
+	m := &sluice.Message{
+		ID: newID(now), Kind: sluice.KindDownlink, DevEUI: d.devEUI, Connection: r.id, Received: now,
+		Credentials: sealed, Document: d.document,
+	}
+	err = lifetime.Guard(func() error { return r.o.Commands.Handle(ctx, m) })
+	f, refused := errors.AsType[*sluice.Failure](err)
+	if !refused || f.Verdict != sluice.Permanent && f.Verdict != sluice.Expired {
+		return m, err
+	}
+	if report {
+		if err := r.o.Reports.Handle(ctx, Rejected(m, f, r.o.Clock())); err != nil {
+			return m, err
+		}
+	}
+	e := r.event(sluice.LevelWarning, sluice.EventDownlinkRejected, "Downlink rejected",
+		"The downlink for device "+d.devEUI+" was refused: "+f.Message, f)
+	e.DevEUI, e.Message = d.devEUI, m.ID
+	r.tally.add(e)
+	if report {
+		return m, nil
+	}
+	return m, f
+}
+
+// malformed tells of a document that is meant as a downlink and cannot be one.
+func (r *runner) malformed(d *downlink, c sluice.Command, problems []sluice.Problem) {
+	text := make([]string, 0, len(problems))
+	for _, p := range problems {
+		text = append(text, p.Path+": "+p.Message)
+	}
+	e := r.event(sluice.LevelWarning, sluice.EventDownlinkIgnored, "Downlink ignored",
+		"What came on "+c.Source+" cannot be sent to a device: "+strings.Join(text, " "), nil)
+	e.Reason, e.DevEUI = sluice.ReasonMalformed, d.devEUI
+	r.tally.add(e)
+}
+
+// request is a command that came over HTTP.
+func (r *runner) request(ctx context.Context, c sluice.Command) (string, error) {
+	set := r.settings.Load()
+	switch {
+	case set == nil:
+		return "", sluice.Errorf(sluice.CodeUnavailable, "The connection is only just starting.")
+	case r.state() == sluice.StateDeactivated:
+		return "", &sluice.Error{
+			Code: sluice.CodeConflict, Message: "The connection is not active.", Hint: "Activate it with PUT /connections/" + r.id + ".",
+		}
+	case !set.common.DownlinkEnabled:
+		return "", &sluice.Error{
+			Code: sluice.CodeConflict, Message: "The connection takes no downlinks.", Hint: "Set downlinkEnabled in its configuration.",
+		}
+	}
+	fields, document, ok := downlinkFields(c.Document)
+	if !ok {
+		return "", &sluice.Error{
+			Code: sluice.CodeInvalid, Message: "The body is no DevEUI_downlink document.",
+			Hint: `Send {"DevEUI_downlink":{"DevEUI":"...","FPort":1,"payload_hex":"..."}}.`,
+		}
+	}
+	d, problems := readDownlink(document, fields, c.DevEUI, set.common)
+	if len(problems) > 0 {
+		return "", &sluice.Error{Code: sluice.CodeInvalid, Message: "The downlink cannot be sent as it is.", Fields: problems}
+	}
+	m, err := r.submit(ctx, d, false)
+	if err == nil {
+		return m.ID, nil
+	}
+	return "", requestError(err)
+}
+
+// requestError is what a client is told of a command that was not taken.
+func requestError(err error) error {
+	if e, ok := errors.AsType[*sluice.Error](err); ok {
+		return e
+	}
+	f, ok := errors.AsType[*sluice.Failure](err)
+	switch {
+	case !ok:
+		return &sluice.Error{Code: sluice.CodeUnavailable, Message: "The downlink cannot be taken now.", Hint: "Try again later.", Err: err}
+	case f.Reason == sluice.ReasonUnknownDevice:
+		return &sluice.Error{Code: sluice.CodeNotFound, Message: f.Message, Hint: f.Hint, Err: f.Err}
+	case f.Verdict == sluice.Permanent || f.Verdict == sluice.Expired:
+		return &sluice.Error{Code: sluice.CodeConflict, Message: f.Message, Hint: f.Hint, Err: f.Err}
+	default:
+		return &sluice.Error{Code: sluice.CodeUnavailable, Message: f.Message, Hint: first(f.Hint, "Try again later."), Err: f.Err}
+	}
+}
+
+// message is the sentence of an error that was made for users.
+func message(err error) string {
+	if e, ok := errors.AsType[*sluice.Error](err); ok {
+		return e.Message
+	}
+	return err.Error()
+}

@@ -1,0 +1,399 @@
+package connection
+
+import (
+	"container/list"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"sluice"
+)
+
+const (
+	// laneCapacity is how many messages a session may have outstanding: AWS
+	// IoT's limit of unacknowledged QoS 1 publishes of one client.
+	laneCapacity = 100
+	// loadDecay is what a second leaves of a load, so that a load is about the
+	// messages of the last five seconds.
+	loadDecay = 0.8
+	// stallAfter is how long a session with messages outstanding may finish
+	// none before it is held for stuck and gets no more devices.
+	stallAfter = 2 * time.Second
+	// homesMax bounds how many devices are remembered, twice over; see lookup.
+	homesMax = 20_000
+	// homesAge is how long a device that sends nothing is remembered, at least.
+	homesAge = 10 * time.Minute
+)
+
+// lanes spreads the messages of a pool over its sessions. A device keeps its
+// session, its home: it is given the one with the least load, and moves when
+// its session is gone, full, stuck or clearly busier than another. That is
+// decided anew for each message, which is safe for the order of a device
+// because the journal hands over a device's message only when the one before
+// is over: at that moment nothing of it is in flight.
+//
+// The load of a session is a fading count of the messages that its devices
+// brought lately, not the number of those outstanding: a session at the limit
+// of its pace with six devices has six outstanding, and one with four devices
+// well under it has nearly four where the round trip is long.
+type lanes struct {
+	clock sluice.Clock
+
+	mu      sync.Mutex
+	open    []*lane
+	second  int64            // the last second that loads were faded in
+	homes   map[string]*home // seen since rotated
+	older   map[string]*home // seen in the time before
+	rotated time.Time
+	waiting *list.List // of *waiter: first come, first served
+	users   int        // deliveries under way, see enter
+	retired bool
+	gate    chan struct{} // closed while a session is open, or once retired
+	gated   bool          // gate is open, not closed
+	ended   chan struct{} // closed once retired
+	drained chan struct{} // closed once retired and without users
+}
+
+// lane is an open session and what is counted of it.
+type lane struct {
+	number  int
+	session sluice.Session
+	opened  time.Time
+
+	// Guarded by lanes.mu.
+	outstanding int
+	load        float64
+	progress    time.Time // when a message was last finished, or the first of some begun
+	gone        bool
+	delivered   uint64
+	second      int64 // of current
+	current     int   // deliveries in that second
+	last        int   // deliveries in the second before
+}
+
+// home is what is remembered of a device.
+type home struct {
+	lane   *lane
+	load   float64
+	second int64 // load was faded up to here
+}
+
+// waiter is a delivery that waits for room in a session.
+type waiter struct {
+	home    *home
+	ready   chan struct{} // closed when lane is set
+	lane    *lane         // nil: retired
+	element *list.Element
+}
+
+func newLanes(clock sluice.Clock) *lanes {
+	return &lanes{
+		clock:   clock,
+		homes:   make(map[string]*home),
+		rotated: clock(),
+		waiting: list.New(),
+		gate:    make(chan struct{}),
+		gated:   true,
+		ended:   make(chan struct{}),
+		drained: make(chan struct{}),
+	}
+}
+
+// enter counts a delivery in; it is false once the pool is retired.
+func (ls *lanes) enter() bool {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if ls.retired {
+		return false
+	}
+	ls.users++
+	return true
+}
+
+// leave counts a delivery out.
+func (ls *lanes) leave() {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	ls.users--
+	if ls.retired && ls.users == 0 {
+		close(ls.drained)
+	}
+}
+
+// retire ends the handing out of sessions: those who wait get errRetired,
+// those who have a session finish. drained is closed when all have left.
+func (ls *lanes) retire() {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if ls.retired {
+		return
+	}
+	ls.retired = true
+	close(ls.ended)
+	ls.openGate()
+	for e := ls.waiting.Front(); e != nil; e = ls.waiting.Front() {
+		ls.waiting.Remove(e)
+		close(e.Value.(*waiter).ready)
+	}
+	if ls.users == 0 {
+		close(ls.drained)
+	}
+}
+
+// add makes a session available.
+func (ls *lanes) add(number int, session sluice.Session) *lane {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	now := ls.clock()
+	l := &lane{number: number, session: session, opened: now, progress: now}
+	ls.open = append(ls.open, l)
+	ls.openGate()
+	for l.outstanding < laneCapacity && ls.waiting.Len() > 0 {
+		ls.handOver(l)
+	}
+	return l
+}
+
+// remove takes a session that is lost out of use. Its devices move with their
+// next message.
+func (ls *lanes) remove(l *lane) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	l.gone = true
+	ls.open = slices.DeleteFunc(ls.open, func(o *lane) bool { return o == l })
+	if len(ls.open) == 0 && !ls.gated && !ls.retired {
+		ls.gate, ls.gated = make(chan struct{}), true
+	}
+}
+
+func (ls *lanes) openGate() {
+	if ls.gated {
+		close(ls.gate)
+		ls.gated = false
+	}
+}
+
+// opened waits until a session is open.
+func (ls *lanes) opened(p *patience) error {
+	ls.mu.Lock()
+	gate, retired := ls.gate, ls.retired
+	ls.mu.Unlock()
+	if retired {
+		return errRetired
+	}
+	return p.await(gate)
+}
+
+// acquire chooses the session for a device's message and takes one of its
+// places; release gives it back.
+func (ls *lanes) acquire(p *patience, devEUI string) (*lane, error) {
+	ls.mu.Lock()
+	if ls.retired {
+		ls.mu.Unlock()
+		return nil, errRetired
+	}
+	now := ls.clock()
+	ls.fade(now)
+	h := ls.lookup(devEUI, now)
+	if l := ls.choose(h, now); l != nil {
+		ls.place(h, l, now)
+		ls.mu.Unlock()
+		return l, nil
+	}
+	w := &waiter{home: h, ready: make(chan struct{})}
+	w.element = ls.waiting.PushBack(w)
+	ls.mu.Unlock()
+
+	err := p.await(w.ready)
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	select {
+	case <-w.ready: // perhaps at the last moment
+		if w.lane == nil {
+			return nil, errRetired
+		}
+		return w.lane, nil
+	default:
+		ls.waiting.Remove(w.element)
+		return nil, err
+	}
+}
+
+// release gives a place back, and hands it to who waits longest.
+func (ls *lanes) release(l *lane, delivered bool) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	now := ls.clock()
+	l.outstanding--
+	l.progress = now
+	if delivered {
+		l.delivered++
+		l.meter(now)
+		l.current++
+	}
+	if !l.gone && !isDone(l.session) && ls.waiting.Len() > 0 {
+		ls.handOver(l)
+	}
+}
+
+// handOver gives a place of l to who waits longest.
+func (ls *lanes) handOver(l *lane) {
+	w := ls.waiting.Remove(ls.waiting.Front()).(*waiter)
+	now := ls.clock()
+	ls.fade(now)
+	ls.place(w.home, l, now)
+	w.lane = l
+	close(w.ready)
+}
+
+// choose returns the session for the next message of a device, or nil when
+// none has room.
+func (ls *lanes) choose(h *home, now time.Time) *lane {
+	var best *lane
+	bestStuck := false
+	for _, l := range ls.open {
+		if l.outstanding >= laneCapacity || isDone(l.session) {
+			continue
+		}
+		stuck := l.stuck(now)
+		if best == nil || bestStuck && !stuck || bestStuck == stuck && l.lighter(best) {
+			best, bestStuck = l, stuck
+		}
+	}
+	own := h.lane
+	switch {
+	case best == nil || own == nil || own == best:
+		return best
+	case own.gone || own.outstanding >= laneCapacity || isDone(own.session):
+		return best
+	case own.stuck(now) && !bestStuck, own.clearlyBusier(best, h.load):
+		return best
+	default:
+		return own
+	}
+}
+
+// place puts one message of a device on a session.
+func (ls *lanes) place(h *home, l *lane, now time.Time) {
+	if h.lane != l {
+		if h.lane != nil {
+			h.lane.load = max(0, h.lane.load-h.load)
+		}
+		l.load += h.load
+		h.lane = l
+	}
+	h.load++
+	l.load++
+	if l.outstanding == 0 {
+		l.progress = now
+	}
+	l.outstanding++
+}
+
+// fade lets the loads of the sessions shrink with time.
+func (ls *lanes) fade(now time.Time) {
+	second := now.Unix()
+	if second == ls.second {
+		return
+	}
+	factor := fadeBy(second - ls.second)
+	ls.second = second
+	for _, l := range ls.open {
+		l.load *= factor
+	}
+}
+
+func fadeBy(seconds int64) float64 {
+	switch {
+	case seconds <= 0:
+		return 1
+	case seconds > 60:
+		return 0
+	default:
+		return math.Pow(loadDecay, float64(seconds))
+	}
+}
+
+// lookup finds or makes what is remembered of a device. Memory is bounded by
+// two maps: when the younger has grown full or old, it takes the place of the
+// older, whose devices are forgotten. Forgetting costs nothing but a move.
+func (ls *lanes) lookup(devEUI string, now time.Time) *home {
+	h, ok := ls.homes[devEUI]
+	if !ok {
+		if len(ls.homes) >= homesMax || now.Sub(ls.rotated) >= homesAge {
+			ls.homes, ls.older, ls.rotated = make(map[string]*home), ls.homes, now
+		}
+		if h, ok = ls.older[devEUI]; ok {
+			delete(ls.older, devEUI)
+		} else {
+			h = &home{second: ls.second}
+		}
+		ls.homes[devEUI] = h
+	}
+	h.load *= fadeBy(ls.second - h.second)
+	h.second = ls.second
+	return h
+}
+
+// status tells how the sessions stand.
+func (ls *lanes) status() []sluice.SessionStatus {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	now := ls.clock()
+	out := make([]sluice.SessionStatus, 0, len(ls.open))
+	for _, l := range ls.open {
+		l.meter(now)
+		out = append(out, sluice.SessionStatus{
+			ID: l.session.ID(), Opened: l.opened, Delivered: l.delivered, Rate: l.last, InFlight: l.outstanding,
+		})
+	}
+	slices.SortFunc(out, func(a, b sluice.SessionStatus) int { return a.Opened.Compare(b.Opened) })
+	return out
+}
+
+// meter moves the count of deliveries a second on to the present.
+func (l *lane) meter(now time.Time) {
+	second := now.Unix()
+	switch second - l.second {
+	case 0:
+		return
+	case 1:
+		l.last = l.current
+	default:
+		l.last = 0
+	}
+	l.second, l.current = second, 0
+}
+
+// stuck reports whether messages are outstanding and none gets finished.
+func (l *lane) stuck(now time.Time) bool {
+	return l.outstanding > 0 && now.Sub(l.progress) > stallAfter
+}
+
+func (l *lane) lighter(o *lane) bool {
+	if l.load != o.load {
+		return l.load < o.load
+	}
+	return l.outstanding < o.outstanding
+}
+
+// clearlyBusier reports whether a device that brings load had better move from
+// l to o: because the two would be nearer to each other then, by more than
+// chance makes them differ, or because messages pile up in l.
+func (l *lane) clearlyBusier(o *lane, load float64) bool {
+	if l.outstanding >= 2*o.outstanding+8 {
+		return true
+	}
+	return o.outstanding <= l.outstanding+4 && l.load-o.load > load+max(5, l.load/20)
+}
+
+// isDone reports whether a session has ended.
+func isDone(s sluice.Session) bool {
+	select {
+	case <-s.Done():
+		return true
+	default:
+		return false
+	}
+}

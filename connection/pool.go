@@ -1,0 +1,374 @@
+package connection
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"sluice"
+	"sluice/internal/lifetime"
+)
+
+const (
+	// openTimeout bounds one opening: name, link, TLS, CONNECT, SUBSCRIBE.
+	openTimeout = 30 * time.Second
+	// drainTimeout bounds how long a pool that is closed waits for what is in
+	// flight.
+	drainTimeout = 5 * time.Second
+	// closeTimeout bounds the closing of a session.
+	closeTimeout = 5 * time.Second
+	// spread is how far apart the sessions after the first are opened, at
+	// random.
+	spread = 250 * time.Millisecond
+)
+
+// pool is the sessions of one configuration. The first is a probe; once it is
+// open, and subscribed where commands are wanted, the others follow side by
+// side. Its fields belong to the runner's goroutine, except lanes, preparer
+// and what stands under mu.
+type pool struct {
+	r          *runner
+	essence    string
+	generation int
+	size       int
+	dialer     sluice.Dialer
+	preparer   sluice.Preparer // nil: the Dialer is none
+	lanes      *lanes
+
+	slots      []*slot
+	subscribes bool  // commands are wanted
+	subscriber *slot // is subscribed, or about to be
+	granted    bool  // it is subscribed
+	backoff    backoff
+	next       time.Time // not before: the next probe
+	up         bool      // a session is open, and one is subscribed where that is wanted
+	everUp     bool
+	upSince    time.Time
+	downSince  time.Time
+	retired    bool
+
+	dialing  context.Context // ends when the pool is retired
+	stop     context.CancelFunc
+	living   context.Context // ends just before the sessions are closed
+	end      context.CancelFunc
+	openers  sync.WaitGroup
+	watchers sync.WaitGroup
+
+	mu       sync.Mutex
+	sessions map[sluice.Session]bool // to be closed at the end
+}
+
+// slot is the place of one session in a pool.
+type slot struct {
+	number  int
+	busy    bool           // being opened
+	session sluice.Session // nil: not open
+	lane    *lane
+	since   time.Time
+	tried   bool // Subscribe was called
+	backoff backoff
+	next    time.Time // not before: the next try
+}
+
+// newPool makes the pool of the wanted configuration; nothing is opened yet.
+func (r *runner) newPool(generation int) (*pool, error) {
+	connector, ok := r.o.connector(r.want.ConnectorID)
+	if !ok {
+		return nil, &sluice.Failure{
+			Verdict: sluice.Permanent, Reason: sluice.ReasonConfiguration,
+			Message: "There is no connector " + r.want.ConnectorID + ".",
+		}
+	}
+	common := r.settings.Load().common
+	spec := sluice.DialerSpec{
+		Connection: r.want, Common: common, Instance: r.o.Instance, Generation: generation,
+		Events: r.o.Events, Clock: r.o.Clock, Log: r.log,
+	}
+	if r.o.Things != nil {
+		spec.Things = r.o.Things(r.id)
+	}
+	var dialer sluice.Dialer
+	err := lifetime.Guard(func() (err error) {
+		dialer, err = connector.Dialer(spec)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	p := &pool{
+		r: r, essence: r.essence, generation: generation, size: max(1, dialer.Size()), dialer: dialer,
+		lanes: newLanes(r.o.Clock), subscribes: common.DownlinkEnabled,
+		backoff: backoff{rand: r.o.Rand}, sessions: make(map[sluice.Session]bool),
+	}
+	p.preparer, _ = dialer.(sluice.Preparer)
+	p.dialing, p.stop = context.WithCancel(context.Background())
+	p.living, p.end = context.WithCancel(context.Background())
+	for n := range p.size {
+		p.slots = append(p.slots, &slot{number: n, backoff: backoff{rand: r.o.Rand}})
+	}
+	return p, nil
+}
+
+// count tells how many sessions are open and how many are being opened.
+func (p *pool) count() (open, busy int) {
+	for _, s := range p.slots {
+		if s.session != nil {
+			open++
+		}
+		if s.busy {
+			busy++
+		}
+	}
+	return open, busy
+}
+
+// advance opens what is due: a probe while nothing is open, else all.
+func (p *pool) advance(now time.Time) {
+	open, busy := p.count()
+	if open == 0 {
+		if busy == 0 && !now.Before(p.next) {
+			p.open(p.probe())
+		}
+		return
+	}
+	for _, s := range p.slots {
+		if s.session == nil && !s.busy && !now.Before(s.next) {
+			p.open(s)
+		}
+	}
+}
+
+// due is when advance has something to do; zero: when something happens.
+func (p *pool) due() time.Time {
+	open, busy := p.count()
+	if open == 0 {
+		if busy > 0 {
+			return time.Time{}
+		}
+		return p.next
+	}
+	var first time.Time
+	for _, s := range p.slots {
+		if s.session == nil && !s.busy && (first.IsZero() || s.next.Before(first)) {
+			first = s.next
+		}
+	}
+	return first
+}
+
+// probe is the slot that has waited longest for its next try, so that a cloud
+// that counts the CONNECTs of each client id sees each id seldom.
+func (p *pool) probe() *slot {
+	best := p.slots[0]
+	for _, s := range p.slots[1:] {
+		if s.next.Before(best.next) {
+			best = s
+		}
+	}
+	return best
+}
+
+// open begins to open a session.
+func (p *pool) open(s *slot) {
+	s.busy = true
+	open, _ := p.count()
+	subscribe := p.subscribes && p.subscriber == nil
+	if subscribe {
+		p.subscriber = s
+		p.r.handover.begin()
+	}
+	if open == 0 {
+		p.r.poolOpening(p)
+	}
+	p.openers.Go(func() {
+		session, err := p.dial(s.number, subscribe)
+		p.r.post(func() { p.opened(s, session, subscribe, err) })
+	})
+}
+
+// dial opens a session and subscribes it where that is wanted: a session that
+// may not subscribe counts as not opened, so that what is wrong is seen.
+func (p *pool) dial(number int, subscribe bool) (session sluice.Session, err error) {
+	ctx, cancel := context.WithTimeout(p.dialing, openTimeout)
+	defer cancel()
+	err = lifetime.Guard(func() (err error) {
+		session, err = p.dialer.Open(ctx, number, func() {
+			p.r.post(func() { p.r.poolAuthenticating(p) })
+		})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.track(session, true)
+	if subscribe {
+		if err := p.subscribe(ctx, session); err != nil {
+			p.closeSession(session)
+			return nil, err
+		}
+	}
+	return session, nil
+}
+
+// opened takes over the result of dial.
+func (p *pool) opened(s *slot, session sluice.Session, subscribed bool, err error) {
+	s.busy = false
+	if p.retired {
+		return // close sees to the session
+	}
+	now := p.r.o.Clock()
+	if err != nil {
+		if p.subscriber == s {
+			p.subscriber = nil
+		}
+		p.failed(s, err, now)
+		return
+	}
+	first, _ := p.count()
+	s.session, s.since, s.tried = session, now, subscribed
+	s.lane = p.lanes.add(s.number, session)
+	if subscribed {
+		p.granted = true
+	}
+	p.watch(s, session)
+	if first == 0 {
+		p.stagger(now)
+	}
+	p.resubscribe()
+	p.check(now)
+}
+
+// stagger lets the sessions after the first open side by side, but not at the
+// same instant. Slots with failures of their own keep their later time.
+func (p *pool) stagger(now time.Time) {
+	for _, s := range p.slots {
+		if t := now.Add(time.Duration(p.r.o.Rand() * float64(spread))); s.next.Before(t) {
+			s.next = t
+		}
+	}
+}
+
+// check notices that the pool has come up.
+func (p *pool) check(now time.Time) {
+	open, _ := p.count()
+	if p.up || open == 0 || p.subscribes && !p.granted {
+		return
+	}
+	p.up, p.everUp, p.upSince = true, true, now
+	p.r.poolOpened(p)
+}
+
+// failed takes note of a session that could not be opened.
+func (p *pool) failed(s *slot, err error, now time.Time) {
+	strategy := p.r.settings.Load().strategy
+	s.next = now.Add(s.backoff.next(strategy, err))
+	if open, busy := p.count(); open > 0 || busy > 0 {
+		p.r.slotFailed(p, s, err)
+		return
+	}
+	p.next = now.Add(p.backoff.next(strategy, err))
+	p.r.poolFailed(p, err)
+}
+
+// watch waits for the end of a session.
+func (p *pool) watch(s *slot, session sluice.Session) {
+	p.watchers.Go(func() {
+		select {
+		case <-session.Done():
+			err := session.Err()
+			p.r.post(func() { p.lost(s, session, err) })
+		case <-p.living.Done():
+		}
+	})
+}
+
+// lost takes note of a session that has ended.
+func (p *pool) lost(s *slot, session sluice.Session, err error) {
+	if p.retired || s.session != session {
+		return
+	}
+	if err == nil {
+		err = &sluice.Failure{Reason: sluice.ReasonDisconnected, Message: "The session was closed."}
+	}
+	now := p.r.o.Clock()
+	p.lanes.remove(s.lane)
+	s.session, s.lane = nil, nil
+	if p.subscriber == s {
+		p.subscriber, p.granted = nil, false
+	}
+	p.openers.Go(func() { p.closeSession(session) })
+
+	strategy := p.r.settings.Load().strategy
+	if now.Sub(s.since) >= stableAfter {
+		s.backoff.reset()
+	}
+	s.next = now.Add(s.backoff.next(strategy, err))
+	p.r.sessionLost(p, session.ID(), err)
+	if open, _ := p.count(); open > 0 {
+		p.resubscribe()
+		return
+	}
+	if p.up && now.Sub(p.upSince) >= stableAfter {
+		p.backoff.reset()
+	}
+	p.next = now.Add(p.backoff.next(strategy, err))
+	wasUp := p.up
+	p.up, p.downSince = false, now
+	p.r.poolLost(p, wasUp, err)
+}
+
+// retire takes the pool out of use: no more messages, no more openings.
+func (p *pool) retire() {
+	p.retired = true
+	p.lanes.retire()
+	p.stop()
+}
+
+// close lets what is in flight finish, closes the sessions and the Dialer, and
+// returns when all has ended. It is called once, after retire.
+func (p *pool) close() {
+	timer := time.NewTimer(drainTimeout)
+	defer timer.Stop()
+	select {
+	case <-p.lanes.drained:
+	case <-timer.C:
+	}
+	p.openers.Wait()
+	p.end()
+	p.mu.Lock()
+	sessions := make([]sluice.Session, 0, len(p.sessions))
+	for s := range p.sessions {
+		sessions = append(sessions, s)
+	}
+	p.mu.Unlock()
+	var closing sync.WaitGroup
+	for _, s := range sessions {
+		closing.Go(func() { p.closeSession(s) })
+	}
+	closing.Wait()
+	p.watchers.Wait()
+	if err := lifetime.Guard(func() error { p.dialer.Close(); return nil }); err != nil {
+		p.r.log.Error("closing the dialer failed", "err", err)
+	}
+}
+
+// closeSession ends a session, bounded.
+func (p *pool) closeSession(s sluice.Session) {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	if err := lifetime.Guard(func() error { return s.Close(ctx) }); err != nil {
+		p.r.log.Debug("closing a session failed", "session", s.ID(), "err", err)
+	}
+	p.track(s, false)
+}
+
+// track keeps the list of the sessions that are to be closed.
+func (p *pool) track(s sluice.Session, open bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if open {
+		p.sessions[s] = true
+	} else {
+		delete(p.sessions, s)
+	}
+}

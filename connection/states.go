@@ -1,0 +1,172 @@
+package connection
+
+import (
+	"time"
+
+	"sluice"
+)
+
+// The state of a connection is that of its active pool. Each change is an
+// event, in the words of ThingPark X IoT Flow.
+
+func (r *runner) poolOpening(p *pool) {
+	if p != r.active {
+		return
+	}
+	r.setState(sluice.StateOpening)
+	r.record(sluice.LevelInfo, sluice.EventConnectionOpening, "Connection opening", "Opening "+r.title()+" ...", nil)
+}
+
+func (r *runner) poolAuthenticating(p *pool) {
+	if p != r.active || r.state() != sluice.StateOpening {
+		return
+	}
+	r.setState(sluice.StateAuthenticating)
+	r.record(sluice.LevelInfo, sluice.EventConnectionOpening, "Connection authenticating",
+		"Authenticating "+r.title()+" ...", nil)
+}
+
+func (r *runner) poolOpened(p *pool) {
+	switch p {
+	case r.active:
+		r.toOpened()
+	case r.candidate:
+		r.swap()
+	}
+}
+
+// poolFailed says that nothing of a pool could be opened.
+func (r *runner) poolFailed(p *pool, err error) {
+	switch p {
+	case r.active:
+		r.failed(err, p.next)
+	case r.candidate:
+		r.notApplied(err, true)
+	}
+}
+
+// poolLost says that the last session of a pool is gone.
+func (r *runner) poolLost(p *pool, wasUp bool, err error) {
+	switch {
+	case p == r.candidate:
+		r.notApplied(err, true)
+	case p != r.active:
+	case wasUp:
+		cause := r.sentence(err)
+		r.toClosing(" for restart: " + cause)
+		r.toClosed()
+		r.blame(cause)
+	default:
+		r.failed(err, p.next)
+	}
+}
+
+// failed is the end of a try that opened nothing. next is when the next one
+// is due; zero: when the configuration changes.
+func (r *runner) failed(err error, next time.Time) {
+	state := sluice.StateClosed
+	if refusedIdentity(sluice.ReasonOf(err)) {
+		state = sluice.StateAuthenticationFailed
+	}
+	cause := r.sentence(err)
+	r.setState(state)
+	r.blame(cause)
+	when := ""
+	if wait := next.Sub(r.o.Clock()).Round(100 * time.Millisecond); !next.IsZero() && wait > 0 {
+		when = " Next try in " + wait.String() + "."
+	}
+	r.record(sluice.LevelError, sluice.EventConnectionFailed, "Connection failed",
+		"Unable to open "+r.title()+": "+cause+when, err)
+}
+
+// blame shows why the connection is not open, unless there is a changed
+// configuration to speak of. "" ends it.
+func (r *runner) blame(cause string) {
+	r.show(func(s *sluice.Status) {
+		if s.Applied {
+			s.Reason = cause
+		}
+	})
+}
+
+func (r *runner) toOpened() {
+	now := r.o.Clock()
+	r.setState(sluice.StateOpened)
+	r.show(func(s *sluice.Status) { s.StartupTime = now })
+	r.blame("")
+	r.record(sluice.LevelInfo, sluice.EventConnectionOpened, "Connection opened", capital(r.title())+" is open.", nil)
+}
+
+// toClosing begins a closing; why follows the sentence: " for restart".
+func (r *runner) toClosing(why string) {
+	r.setState(sluice.StateClosing)
+	level := sluice.LevelInfo
+	if why != "" {
+		level = sluice.LevelWarning
+	}
+	r.record(level, sluice.EventConnectionClosing, "Connection closing", "Closing "+r.title()+why+" ...", nil)
+}
+
+func (r *runner) toClosed() {
+	r.setState(sluice.StateClosed)
+	r.record(sluice.LevelInfo, sluice.EventConnectionClosed, "Connection closed", capital(r.title())+" is closed.", nil)
+}
+
+func (r *runner) toDeactivated() {
+	r.setState(sluice.StateDeactivated)
+	r.record(sluice.LevelInfo, sluice.EventConnectionClosed, "Connection deactivated",
+		capital(r.title())+" is deactivated; its backlog is kept.", nil)
+}
+
+// sessionLost tells of one session of a pool that works on, or not.
+func (r *runner) sessionLost(p *pool, id string, err error) {
+	if p != r.active {
+		return
+	}
+	r.record(sluice.LevelWarning, sluice.EventSessionLost, "Session lost",
+		"Session "+id+" of "+r.title()+" was lost: "+r.sentence(err), err)
+}
+
+// slotFailed tells of a session that could not be opened beside others that
+// are open. It is tried again, so it is told in summary.
+func (r *runner) slotFailed(p *pool, s *slot, err error) {
+	if p != r.active {
+		return
+	}
+	e := r.event(sluice.LevelWarning, sluice.EventSessionLost, "Session failed",
+		"A further session of "+r.title()+" could not be opened: "+r.sentence(err), err)
+	r.tally.add(e)
+	r.log.Debug("session not opened", "lane", s.number, "next", s.next, "err", err)
+}
+
+func (r *runner) state() sluice.State {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.shown.State
+}
+
+func (r *runner) setState(s sluice.State) {
+	now := r.o.Clock()
+	r.show(func(shown *sluice.Status) {
+		if shown.State != s {
+			shown.State, shown.Since = s, now
+		}
+	})
+}
+
+// show changes what Status shows.
+func (r *runner) show(f func(s *sluice.Status)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f(&r.shown)
+}
+
+func (r *runner) status() sluice.Status {
+	r.mu.Lock()
+	s := r.shown
+	r.mu.Unlock()
+	if p := r.serving.Load(); p != nil {
+		s.Sessions = p.lanes.status()
+	}
+	return s
+}
