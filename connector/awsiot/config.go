@@ -1,0 +1,215 @@
+package awsiot
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"sluice"
+)
+
+// config is the connector's part of a configuration.
+type config struct {
+	UplinkTopicPattern   string
+	DownlinkTopicPattern string
+	DeviceType           string
+	Region               string
+	AccountPrefix        string
+	AccessKeyID          string
+	SecretAccessKey      string
+	CertificateID        string
+	Certificate          string
+	PrivateKey           string
+	PoolSize             int
+	UplinkQoS            int
+	ProvisioningTimeout  string
+	DataEndpoint         string
+	ControlEndpoint      string
+	CACertificate        string
+	CreateDevices        bool // a common property: whether it matters depends on ours
+
+	given map[string]bool // properties that are there and of the right type
+}
+
+// readConfig reads a configuration. Properties that are missing or of a wrong
+// type, which is the schema's to say, have their defaults.
+func readConfig(raw json.RawMessage) config {
+	c := config{PoolSize: 10, UplinkQoS: 1, ProvisioningTimeout: "30s", CreateDevices: true, given: map[string]bool{}}
+	var m map[string]json.RawMessage
+	if json.Unmarshal(raw, &m) != nil {
+		return c
+	}
+	for name, to := range map[string]any{
+		"uplinkTopicPattern":   &c.UplinkTopicPattern,
+		"downlinkTopicPattern": &c.DownlinkTopicPattern,
+		"deviceType":           &c.DeviceType,
+		"region":               &c.Region,
+		"accountPrefix":        &c.AccountPrefix,
+		"accessKeyId":          &c.AccessKeyID,
+		"secretAccessKey":      &c.SecretAccessKey,
+		"certificateId":        &c.CertificateID,
+		"certificate":          &c.Certificate,
+		"privateKey":           &c.PrivateKey,
+		"poolSize":             &c.PoolSize,
+		"uplinkQos":            &c.UplinkQoS,
+		"provisioningTimeout":  &c.ProvisioningTimeout,
+		"dataEndpoint":         &c.DataEndpoint,
+		"controlEndpoint":      &c.ControlEndpoint,
+		"caCertificate":        &c.CACertificate,
+		"createDevices":        &c.CreateDevices,
+	} {
+		v, ok := m[name]
+		if ok && string(v) != "null" && json.Unmarshal(v, to) == nil {
+			c.given[name] = true
+		}
+	}
+	for _, s := range []*string{&c.Region, &c.AccountPrefix, &c.AccessKeyID, &c.SecretAccessKey, &c.CertificateID, &c.DeviceType, &c.DataEndpoint, &c.ControlEndpoint} {
+		*s = strings.TrimSpace(*s) // pasted values often end in a line break
+	}
+	return c
+}
+
+// registers reports whether the registry of things is used at all.
+func (c *config) registers() bool { return c.AccessKeyID != "" && c.SecretAccessKey != "" }
+
+// findings collects what is wrong.
+type findings struct {
+	list []sluice.Problem
+}
+
+func (f *findings) add(path, format string, args ...any) {
+	f.list = append(f.list, sluice.Problem{Path: path, Message: fmt.Sprintf(format, args...)})
+}
+
+// Check finds all that is wrong or odd in a configuration and that its schema
+// cannot say. No secret is in what it says.
+func (c *Connector) Check(configuration json.RawMessage) (warnings, problems []sluice.Problem) {
+	cfg := readConfig(configuration)
+	var warn, bad findings
+	cfg.checkTopics(&bad)
+	cfg.checkEndpoints(&warn, &bad)
+	cfg.checkCertificate(c.o.Clock(), &warn, &bad)
+	cfg.checkRegistry(&warn, &bad)
+	return warn.list, bad.list
+}
+
+func (c *config) checkTopics(bad *findings) {
+	check := func(path, text string, publish bool) {
+		_, problems := compileTopic(text, publish)
+		for _, p := range problems {
+			bad.add(path, "%s", p)
+		}
+	}
+	if c.given["uplinkTopicPattern"] {
+		check("uplinkTopicPattern", c.UplinkTopicPattern, true)
+	}
+	if c.DownlinkTopicPattern != "" {
+		check("downlinkTopicPattern", c.DownlinkTopicPattern, false)
+	}
+}
+
+func (c *config) checkEndpoints(warn, bad *findings) {
+	region := c.given["region"]
+	if region && !isRegion(c.Region) {
+		bad.add("region", "%q is not a region of AWS; a region looks like eu-central-1.", c.Region)
+		region = false
+	}
+	if c.given["accountPrefix"] {
+		c.checkAccountPrefix(region, warn, bad)
+	}
+	if c.DataEndpoint != "" {
+		if wrong := checkHostPort(c.DataEndpoint); wrong != "" {
+			bad.add("dataEndpoint", "%q is not an endpoint: %s.", c.DataEndpoint, wrong)
+		}
+	}
+	if c.ControlEndpoint != "" {
+		if wrong := checkURL(c.ControlEndpoint); wrong != "" {
+			bad.add("controlEndpoint", "This is not the address of an API: %s.", wrong)
+		}
+	}
+	if c.CACertificate != "" {
+		if _, err := readPool(c.CACertificate); err != nil {
+			bad.add("caCertificate", "The CA certificate cannot be read: %v.", err)
+		}
+	}
+}
+
+func (c *config) checkAccountPrefix(region bool, warn, bad *findings) {
+	switch host := strings.ToLower(c.AccountPrefix); {
+	case !isAccountPrefix(c.AccountPrefix):
+		bad.add("accountPrefix", "%q is not an account prefix: it is what stands before .iot.<region>.amazonaws.com in the endpoint (AWS IoT console, Settings), such as a2shubactigr-ats.", c.AccountPrefix)
+	case c.DataEndpoint != "":
+		// It is not used.
+	case strings.Contains(host, "."):
+		if region && strings.Contains(host, ".amazonaws.") && !strings.Contains(host, "."+c.Region+".") {
+			warn.add("accountPrefix", "The host name %s is not in the region %s.", host, c.Region)
+		}
+	case !strings.HasSuffix(host, "-ats") && c.Region != "cn-north-1":
+		warn.add("accountPrefix", "%q does not end in -ats. Endpoints without it use certificates that are not trusted any more; use %s-ats.", c.AccountPrefix, c.AccountPrefix)
+	}
+}
+
+func (c *config) checkCertificate(now time.Time, warn, bad *findings) {
+	chain, certErr := readCertificates(c.Certificate)
+	key, keyErr := readPrivateKey(c.PrivateKey)
+	if c.given["certificate"] && certErr != nil {
+		bad.add("certificate", "The certificate cannot be read: %v.", certErr)
+	}
+	if c.given["privateKey"] && keyErr != nil {
+		bad.add("privateKey", "The private key cannot be read: %v.", keyErr)
+	}
+	if certErr == nil {
+		own := chain[0]
+		switch {
+		case now.After(own.NotAfter):
+			bad.add("certificate", "The certificate expired on %s.", own.NotAfter.UTC().Format(time.RFC3339))
+		case now.Before(own.NotBefore):
+			bad.add("certificate", "The certificate is not valid before %s.", own.NotBefore.UTC().Format(time.RFC3339))
+		case now.Add(30 * 24 * time.Hour).After(own.NotAfter):
+			warn.add("certificate", "The certificate expires on %s.", own.NotAfter.UTC().Format(time.RFC3339))
+		}
+		if keyErr == nil && !belongs(key, own) {
+			bad.add("privateKey", "The private key does not belong to the certificate.")
+		}
+	}
+	if c.CertificateID == "" {
+		return
+	}
+	arn, ok := parseCertificateARN(c.CertificateID)
+	switch {
+	case !ok:
+		warn.add("certificateId", "%q is not the ARN of a certificate (arn:%s:iot:<region>:<account>:cert/<64 hexadecimal digits>): it will not be attached to things.", c.CertificateID, partition(c.Region))
+	case arn.region != c.Region:
+		warn.add("certificateId", "The certificate is of the region %s, the connection of %s.", arn.region, c.Region)
+	}
+}
+
+func (c *config) checkRegistry(warn, bad *findings) {
+	switch {
+	case c.AccessKeyID != "" && c.SecretAccessKey == "":
+		bad.add("secretAccessKey", "It is missing, but the access key id is given: give both, or neither to register nothing.")
+	case c.SecretAccessKey != "" && c.AccessKeyID == "":
+		bad.add("accessKeyId", "It is missing, but the secret access key is given: give both, or neither to register nothing.")
+	}
+	// Source of the form: AWS IoT API reference, CreateThing, thingTypeName.
+	if c.DeviceType != "" && !regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`).MatchString(c.DeviceType) {
+		bad.add("deviceType", "%q is not the name of a thing type: letters, digits, ':', '_' and '-', at most 128.", c.DeviceType)
+	}
+	if d, err := time.ParseDuration(c.ProvisioningTimeout); err != nil || d < 0 || d > time.Hour {
+		bad.add("provisioningTimeout", "%q is not a duration from 0s to 1h; write 30s or 2m.", c.ProvisioningTimeout)
+	}
+	switch {
+	case !c.CreateDevices:
+	case !c.registers():
+		warn.add("createDevices", "No things are made, because no access key is given.")
+	default:
+		if c.DeviceType == "" {
+			warn.add("deviceType", "No thing type is given: things are made without a type, and AWS lets a thing without a type have only three attributes.")
+		}
+		if c.CertificateID == "" {
+			warn.add("certificateId", "No certificate ARN is given: things are made without a certificate attached.")
+		}
+	}
+}

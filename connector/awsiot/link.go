@@ -1,0 +1,321 @@
+package awsiot
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/eclipse/paho.golang/packets"
+	"github.com/eclipse/paho.golang/paho/log"
+	pahosession "github.com/eclipse/paho.golang/paho/session"
+)
+
+// messageIDProperty names the MQTT 5 user property that carries the message's
+// id, by which a receiver can drop a copy. It is part of Sluice's interface.
+const messageIDProperty = "sluice-id"
+
+// writeTimeout bounds one write: a peer that takes nothing for so long is gone.
+const writeTimeout = 10 * time.Second
+
+// lastWordTimeout is how long a link that cannot be written to is read from.
+const lastWordTimeout = time.Second
+
+var errLinkLost = errors.New("the link is lost")
+
+// link is the wire of one session: the connection that paho's client writes
+// to, and paho's session state.
+//
+// It stands in for paho's own state and for its Publish (v0.23.0) because
+// those, when a link is lost whose session does not outlive it, leave the
+// publishes under way waiting for their time-out; never give back the place in
+// flight of a publish that the broker discards, as AWS does with what is over
+// its quota; and write each packet in several TLS records. Here a publish is
+// one write, ends at once with the link, and costs few allocations.
+type link struct {
+	net.Conn // the TLS connection; Close is its
+
+	wmu      sync.Mutex // one packet at a time
+	out      []byte     // the packet that is being written
+	writeErr error      // why writing failed, for good
+
+	mu         sync.Mutex
+	waiting    map[uint16]waiter // by packet id
+	lastID     uint16
+	lost       chan struct{} // closed when the link is lost
+	isLost     bool
+	disconnect *packets.Disconnect // the server's last word, if it had one
+	readErr    error               // why reading failed first
+
+	receive func(p *packets.Publish) // takes what comes in with QoS 1; must not block
+}
+
+// waiter waits for the acknowledgement of a packet id. One of the two is set.
+type waiter struct {
+	puback  chan<- puback
+	request chan<- packets.ControlPacket // of paho's Subscribe
+}
+
+// puback is the acknowledgement of a publish.
+type puback struct {
+	code   byte
+	reason string // the server's words, if any
+}
+
+var (
+	_ pahosession.SessionManager = (*link)(nil)
+	_ sync.Locker                = (*link)(nil)
+)
+
+func newLink(conn net.Conn, receive func(*packets.Publish)) *link {
+	return &link{Conn: conn, waiting: map[uint16]waiter{}, lost: make(chan struct{}), receive: receive}
+}
+
+// Lock and Unlock enclose the writes of one packet by paho; Unlock sends it.
+func (l *link) Lock() {
+	l.wmu.Lock()
+	l.out = l.out[:0]
+}
+
+// Unlock sends what was written since Lock.
+func (l *link) Unlock() {
+	_ = l.flush() // paho learns of a failure by its reader: the connection is closed
+	l.wmu.Unlock()
+}
+
+// Write gathers a part of a packet. paho calls it between Lock and Unlock.
+func (l *link) Write(b []byte) (int, error) {
+	if l.writeErr != nil {
+		return 0, l.writeErr
+	}
+	l.out = append(l.out, b...)
+	return len(b), nil
+}
+
+// flush sends the packet in out. The caller holds wmu.
+func (l *link) flush() error {
+	if len(l.out) == 0 || l.writeErr != nil {
+		return l.writeErr
+	}
+	err := l.SetWriteDeadline(time.Now().Add(writeTimeout))
+	if err == nil {
+		_, err = l.Conn.Write(l.out)
+	}
+	if err != nil {
+		l.writeErr = err
+		// The reader ends, and with it the session: at once where the peer
+		// takes nothing, else once it has read the peer's last word, a TLS
+		// alert or a DISCONNECT, which tells why writing failed.
+		wait := lastWordTimeout
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			l.failed(err)
+			wait = 0
+		}
+		_ = l.SetReadDeadline(time.Now().Add(wait))
+	}
+	if cap(l.out) > 64<<10 {
+		l.out = nil // do not keep the room of a rare large packet
+	}
+	return err
+}
+
+// Read is the reader of paho; it remembers why it failed first.
+func (l *link) Read(b []byte) (int, error) {
+	n, err := l.Conn.Read(b)
+	if err != nil {
+		l.failed(err)
+	}
+	return n, err
+}
+
+// abort closes the wire without TLS's goodbye, which may block.
+func (l *link) abort() {
+	if c, ok := l.Conn.(*tls.Conn); ok {
+		_ = c.NetConn().Close()
+		return
+	}
+	_ = l.Conn.Close()
+}
+
+func (l *link) failed(err error) {
+	l.mu.Lock()
+	if l.readErr == nil {
+		l.readErr = err
+	}
+	l.mu.Unlock()
+}
+
+// cause returns what ended the link: the server's DISCONNECT, or else the
+// first error of the wire.
+func (l *link) cause() (*packets.Disconnect, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.disconnect, l.readErr
+}
+
+// publish writes a PUBLISH packet. A packet id of 0 means QoS 0.
+func (l *link) publish(id uint16, topic, messageID string, body []byte) error {
+	l.wmu.Lock()
+	defer l.wmu.Unlock()
+	if l.writeErr != nil {
+		return l.writeErr
+	}
+	l.out = appendPublish(l.out[:0], id, topic, messageID, body)
+	return l.flush()
+}
+
+// appendPublish appends a PUBLISH packet (MQTT 5.0, section 3.3) with content
+// type JSON and the message's id as a user property.
+func appendPublish(b []byte, id uint16, topic, messageID string, body []byte) []byte {
+	const contentType = "application/json"
+	properties := 1 + 2 + len(contentType) + 1 + 2 + len(messageIDProperty) + 2 + len(messageID)
+	header := publishOverhead(id, topic, properties)
+	flags := byte(0)
+	if id != 0 {
+		flags = 1 << 1
+	}
+	b = append(b, packets.PUBLISH<<4|flags)
+	b = binary.AppendUvarint(b, uint64(header+len(body)))
+	b = appendText(b, topic)
+	if id != 0 {
+		b = binary.BigEndian.AppendUint16(b, id)
+	}
+	b = binary.AppendUvarint(b, uint64(properties))
+	b = append(b, packets.PropContentType)
+	b = appendText(b, contentType)
+	b = append(b, packets.PropUser)
+	b = appendText(b, messageIDProperty)
+	b = appendText(b, messageID)
+	return append(b, body...)
+}
+
+// publishOverhead is the remaining length of a PUBLISH without its payload.
+// MQTT's variable byte integer is the same code as Go's uvarint.
+func publishOverhead(id uint16, topic string, properties int) int {
+	n := 2 + len(topic) + len(binary.AppendUvarint(nil, uint64(properties))) + properties
+	if id != 0 {
+		n += 2
+	}
+	return n
+}
+
+func appendText(b []byte, s string) []byte {
+	return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
+}
+
+// expect takes a free packet id for a publish whose acknowledgement goes to
+// ack, which must have room for one.
+func (l *link) expect(ack chan<- puback) (uint16, error) { return l.register(waiter{puback: ack}) }
+
+func (l *link) register(w waiter) (uint16, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.isLost {
+		return 0, errLinkLost
+	}
+	for range 1 << 16 {
+		l.lastID++
+		if _, taken := l.waiting[l.lastID]; !taken && l.lastID != 0 {
+			l.waiting[l.lastID] = w
+			return l.lastID, nil
+		}
+	}
+	return 0, pahosession.ErrPacketIdentifiersExhausted
+}
+
+// forget gives up waiting for a packet id: nothing is sent to its waiter after
+// it returns. Ids are taken in turn, so at AWS's 100 a second it is eleven
+// minutes before a late acknowledgement could be taken for another's.
+func (l *link) forget(id uint16) {
+	l.mu.Lock()
+	delete(l.waiting, id)
+	l.mu.Unlock()
+}
+
+// acknowledge sends the PUBACK of a received publish.
+func (l *link) acknowledge(p *packets.Publish) error {
+	ack := packets.Puback{PacketID: p.PacketID}
+	if _, err := ack.WriteTo(l); err != nil {
+		return err
+	}
+	l.wmu.Lock()
+	defer l.wmu.Unlock()
+	return l.writeErr
+}
+
+// ConAckReceived is paho telling that the link is up.
+func (l *link) ConAckReceived(io.Writer, *packets.Connect, *packets.Connack) error { return nil }
+
+// ConnectionLost is paho telling that the link is down, possibly several
+// times; the first may have the server's DISCONNECT.
+func (l *link) ConnectionLost(d *packets.Disconnect) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.isLost {
+		return nil
+	}
+	l.isLost, l.disconnect = true, d
+	for id, w := range l.waiting {
+		if w.request != nil {
+			w.request <- packets.ControlPacket{} // paho takes it for "shutting down"
+			delete(l.waiting, id)
+		}
+	}
+	close(l.lost)
+	return nil
+}
+
+// AddToSession gives a packet id to paho's SUBSCRIBE and UNSUBSCRIBE.
+func (l *link) AddToSession(_ context.Context, p pahosession.Packet, response chan<- packets.ControlPacket) error {
+	id, err := l.register(waiter{request: response})
+	if err != nil {
+		return pahosession.ErrNoConnection
+	}
+	p.SetIdentifier(id)
+	return nil
+}
+
+// PacketReceived takes the packets with a packet id, from paho's reader.
+// Publishes do not go paho's way, which acknowledges them by itself.
+func (l *link) PacketReceived(p *packets.ControlPacket, _ chan<- *packets.Publish) error {
+	switch c := p.Content.(type) {
+	case *packets.Publish:
+		l.receive(c)
+	case *packets.Puback:
+		a := puback{code: c.ReasonCode}
+		if c.Properties != nil {
+			a.reason = c.Properties.ReasonString
+		}
+		if w := l.take(c.PacketID); w.puback != nil {
+			w.puback <- a
+		}
+	case *packets.Suback, *packets.Unsuback:
+		if w := l.take(p.PacketID()); w.request != nil {
+			w.request <- *p
+		}
+	}
+	return nil
+}
+
+// take ends the waiting for a packet id.
+func (l *link) take(id uint16) waiter {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w := l.waiting[id]
+	delete(l.waiting, id)
+	return w
+}
+
+// Ack is called by paho after a publish with QoS 0, which needs none.
+func (l *link) Ack(*packets.Publish) error { return nil }
+
+// SetErrorLogger does nothing: what matters is an error or an event.
+func (l *link) SetErrorLogger(log.Logger) {}
+
+// SetDebugLogger does nothing.
+func (l *link) SetDebugLogger(log.Logger) {}

@@ -1,0 +1,113 @@
+package awsiot
+
+// schema is the JSON Schema (draft-04) of the connector's own properties;
+// those that every connection has are added by the connection room.
+// Names are ThingPark's, as far as it has them.
+const schema = `{
+  "$schema": "http://json-schema.org/draft-04/schema#",
+  "title": "AWS IoT Core connection",
+  "type": "object",
+  "additionalProperties": false,
+  "required": ["uplinkTopicPattern", "region", "accountPrefix", "certificate", "privateKey"],
+  "properties": {
+    "uplinkTopicPattern": {
+      "type": "string",
+      "title": "Uplink topic pattern",
+      "description": "The MQTT topic of uplinks. {DevEUI} and other expressions are replaced by values of the report: a field, a dotted path, JsonPath, or alternatives such as {CustomerData.name|DevEUI|'None'}. At most 7 slashes and 256 bytes.",
+      "default": "tpx/things/{DevEUI}/uplink"
+    },
+    "downlinkTopicPattern": {
+      "type": "string",
+      "title": "Downlink topic pattern",
+      "description": "The MQTT topic on which commands come. Each level with an expression is subscribed to as +. Empty: this connection takes no commands.",
+      "default": "tpx/things/{DevEUI}/downlink"
+    },
+    "deviceType": {
+      "type": "string",
+      "title": "Thing type",
+      "description": "The AWS IoT thing type of the things that are created. It must exist. Empty: things without a type."
+    },
+    "region": {
+      "type": "string",
+      "title": "Region",
+      "description": "The AWS region of the account's IoT endpoint, such as eu-central-1, us-east-1 or cn-north-1."
+    },
+    "accountPrefix": {
+      "type": "string",
+      "title": "Account prefix",
+      "description": "What stands before .iot.<region>.amazonaws.com in the account's endpoint (AWS IoT console, Settings), such as a2shubactigr-ats; the whole host name is taken too."
+    },
+    "accessKeyId": {
+      "type": "string",
+      "format": "password",
+      "title": "Access key id",
+      "description": "Id of the access key with which devices are registered as things. Without it nothing is registered and nothing is looked up."
+    },
+    "secretAccessKey": {
+      "type": "string",
+      "format": "password",
+      "title": "Secret access key",
+      "description": "The secret of the access key."
+    },
+    "protocol": {
+      "type": "string",
+      "enum": ["SSL"],
+      "title": "Protocol",
+      "description": "SSL is MQTT over TLS with the client certificate, on port 8883.",
+      "default": "SSL"
+    },
+    "certificateId": {
+      "type": "string",
+      "title": "Certificate ARN",
+      "description": "The ARN of the certificate, arn:aws:iot:<region>:<account>:cert/<64 hexadecimal digits>, which is attached to the things that are created."
+    },
+    "certificate": {
+      "type": "string",
+      "format": "password",
+      "title": "Certificate",
+      "description": "The client certificate that is registered and active in AWS IoT, as PEM, on several lines or on one."
+    },
+    "privateKey": {
+      "type": "string",
+      "format": "password",
+      "title": "Private key",
+      "description": "The private key of the certificate, as PEM (PKCS#1, PKCS#8 or EC), on several lines or on one, not encrypted."
+    },
+    "poolSize": {
+      "type": "integer",
+      "minimum": 1,
+      "maximum": 10,
+      "title": "Sessions",
+      "description": "How many MQTT clients share the load. AWS takes 100 publishes a second from each.",
+      "default": 10
+    },
+    "uplinkQos": {
+      "type": "integer",
+      "enum": [0, 1],
+      "title": "QoS of uplinks",
+      "description": "1: an uplink is delivered when AWS has acknowledged it. 0: when it is written; what is under way when a connection breaks is lost.",
+      "default": 1
+    },
+    "provisioningTimeout": {
+      "type": "string",
+      "title": "Provisioning time-out",
+      "description": "How long the first uplinks of a device wait for its thing; then they are sent, and the thing is made later. A duration such as 30s or 2m; 0s does not wait.",
+      "default": "30s"
+    },
+    "dataEndpoint": {
+      "type": "string",
+      "title": "Data endpoint",
+      "description": "host:port to connect to instead of the endpoint made of account prefix and region: a VPC endpoint, an emulator, another MQTT 5 broker."
+    },
+    "controlEndpoint": {
+      "type": "string",
+      "title": "Control endpoint",
+      "description": "URL of the AWS IoT API to use instead of the region's: a VPC endpoint or an emulator."
+    },
+    "caCertificate": {
+      "type": "string",
+      "title": "CA certificate",
+      "description": "PEM of the authorities whose server certificates are trusted, instead of the system's. AWS needs none."
+    }
+  }
+}`

@@ -1,0 +1,354 @@
+package awsiot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/eclipse/paho.golang/packets"
+	"github.com/eclipse/paho.golang/paho"
+
+	"sluice"
+)
+
+// AWS's limits of a client. Source: AWS IoT Core endpoints and quotas,
+// "Message broker and protocol limits and quotas".
+const (
+	maxPayload  = 128 << 10 // bytes
+	maxInFlight = 100       // unacknowledged publishes with QoS 1, each way
+)
+
+// maxReceived is the largest packet we take: a command at AWS's limit, with
+// topic and properties.
+const maxReceived = 256 << 10
+
+// session is one MQTT client of the pool.
+type session struct {
+	id     string // the MQTT client id
+	d      *dialer
+	link   *link
+	client *paho.Client
+	pings  *pinger
+	pace   *pacer
+
+	qos       byte
+	maxPacket int // what the server takes, 0 for no limit of its own
+
+	slots    chan struct{} // one for each publish under way
+	spare    chan *inFlight
+	closing  chan struct{}
+	closeOne sync.Once
+
+	endOne sync.Once
+	done   chan struct{}
+	err    error // set before done is closed
+
+	received chan *packets.Publish // QoS 1 and 0, until the subscriber takes them
+}
+
+var _ sluice.Session = (*session)(nil)
+
+// inFlight is what a publish waits with; it is used again and again.
+type inFlight struct {
+	ack   chan puback
+	timer *time.Timer
+}
+
+// clientID names a session. It is unique among all clients of the account as
+// long as no two installations share a data directory, the same after a
+// restart, and one of two alternating for a changed configuration:
+// sluice-<instance>-<connection>-<lane>-<generation>. A policy can allow
+// client/sluice-*.
+func clientID(instance, connection string, lane, generation int) string {
+	id := fmt.Sprintf("sluice-%s-%s-%d-%d", instance, connection, lane, generation)
+	return id[:min(len(id), 128)] // AWS's limit; parts of ours are far below
+}
+
+func newSession(d *dialer, id string) *session {
+	return &session{
+		id:      id,
+		d:       d,
+		pings:   newPinger(pingTimeout),
+		pace:    newPacer(d.o.PublishRate),
+		qos:     byte(d.cfg.UplinkQoS),
+		closing: make(chan struct{}),
+		done:    make(chan struct{}),
+		// Twice what the server may send unacknowledged: it never overflows
+		// by QoS 1, and the rest is for QoS 0.
+		received: make(chan *packets.Publish, 2*maxInFlight),
+	}
+}
+
+// connect sends the CONNECT over an established TLS connection.
+func (s *session) connect(ctx context.Context, l *link) error {
+	s.link = l
+	s.client = paho.NewClient(paho.ClientConfig{
+		Conn:          l,
+		Session:       l,
+		PingHandler:   s.pings,
+		PacketTimeout: s.d.o.ConnectTimeout,
+		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
+			s.receiveUnacknowledged(p.Packet)
+			return true, nil
+		}},
+		OnServerDisconnect: func(*paho.Disconnect) { s.end(nil) },
+		OnClientError:      s.end,
+	})
+	receiveMaximum, maxPacket := uint16(maxInFlight), uint32(maxReceived)
+	ack, err := s.client.Connect(ctx, &paho.Connect{
+		ClientID:   s.id,
+		CleanStart: true,
+		KeepAlive:  uint16(s.d.o.KeepAlive / time.Second),
+		Properties: &paho.ConnectProperties{
+			ReceiveMaximum:    &receiveMaximum,
+			MaximumPacketSize: &maxPacket,
+		},
+	})
+	if err != nil {
+		_ = l.Close()
+		if ack != nil && ack.ReasonCode >= 0x80 {
+			reason := ""
+			if ack.Properties != nil {
+				reason = ack.Properties.ReasonString
+			}
+			return s.d.connectFailure(err, ack.ReasonCode, reason, s.id)
+		}
+		return s.d.connectFailure(err, 0, "", s.id)
+	}
+	return s.accept(ack)
+}
+
+// accept takes the server's limits over.
+func (s *session) accept(ack *paho.Connack) error {
+	slots := maxInFlight
+	if p := ack.Properties; p != nil {
+		if p.ReceiveMaximum != nil {
+			slots = min(slots, int(*p.ReceiveMaximum))
+		}
+		if p.MaximumPacketSize != nil {
+			s.maxPacket = int(*p.MaximumPacketSize)
+		}
+		if p.MaximumQoS != nil && *p.MaximumQoS < s.qos {
+			_ = s.client.Disconnect(&paho.Disconnect{})
+			return notConnected(sluice.ReasonConfiguration, nil, s.d.host+" takes publishes with QoS 0 only.", "Set uplinkQos to 0.")
+		}
+	}
+	s.slots = make(chan struct{}, slots)
+	s.spare = make(chan *inFlight, slots)
+	return nil
+}
+
+// ID is the MQTT client id.
+func (s *session) ID() string { return s.id }
+
+// Done is closed when the link is lost or closed.
+func (s *session) Done() <-chan struct{} { return s.done }
+
+// Err tells why the link is lost.
+func (s *session) Err() error {
+	select {
+	case <-s.done:
+		return s.err
+	default:
+		return nil
+	}
+}
+
+// end notes that the link has ended. paho calls it once the link is down.
+func (s *session) end(err error) {
+	s.endOne.Do(func() {
+		select {
+		case <-s.closing:
+		default:
+			s.err = s.why(err)
+		}
+		close(s.done)
+	})
+}
+
+// why is the failure of a lost link.
+func (s *session) why(err error) *sluice.Failure {
+	dis, first := s.link.cause()
+	if first == nil || errors.Is(err, errPing) {
+		first = err
+	}
+	return s.d.lostFailure(dis, first, s.id)
+}
+
+// Handle publishes a message and waits for its acknowledgement.
+func (s *session) Handle(ctx context.Context, m *sluice.Message) error {
+	topic, err := s.topic(m)
+	if err != nil {
+		return err
+	}
+	select {
+	case s.slots <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.link.lost:
+		return s.lostBefore()
+	case <-s.closing:
+		return s.lostBefore()
+	}
+	defer func() { <-s.slots }()
+	if s.qos == 0 {
+		return s.write(ctx, 0, topic, m)
+	}
+	return s.publish(ctx, topic, m)
+}
+
+// topic makes the topic, and refuses what AWS would cut the connection for.
+func (s *session) topic(m *sluice.Message) (string, error) {
+	topic, err := s.d.uplink.Resolve(m.Document, string(m.Kind))
+	if err != nil {
+		return "", &sluice.Failure{
+			Verdict: sluice.Permanent, Reason: sluice.ReasonPattern,
+			Message: fmt.Sprintf("The topic cannot be made: %v.", err),
+			Hint:    "Add a fallback to the uplink topic pattern, such as {CustomerData.name|DevEUI}.",
+		}
+	}
+	if s.d.uplink.tooLong(topic) {
+		return "", &sluice.Failure{
+			Verdict: sluice.Permanent, Reason: sluice.ReasonTopic,
+			Message: fmt.Sprintf("The topic has %d bytes; AWS takes at most %d.", len(topic)-s.d.uplink.exempt, maxTopicBytes),
+		}
+	}
+	body := m.Body()
+	if len(body) > maxPayload || s.maxPacket > 0 && packetSize(topic, m.ID, body) > s.maxPacket {
+		limit := maxPayload
+		if s.maxPacket > 0 {
+			limit = min(limit, s.maxPacket)
+		}
+		return "", &sluice.Failure{
+			Verdict: sluice.Permanent, Reason: sluice.ReasonTooLarge,
+			Message: fmt.Sprintf("The message has %d bytes; %s takes at most %d.", len(body), s.d.host, limit),
+		}
+	}
+	return topic, nil
+}
+
+// lostBefore is the failure of a publish that was not written.
+func (s *session) lostBefore() *sluice.Failure {
+	return notConnected(sluice.ReasonDisconnected, nil, "The session is closed.", "")
+}
+
+// write writes the packet, in its turn.
+func (s *session) write(ctx context.Context, id uint16, topic string, m *sluice.Message) error {
+	if !s.pace.begin(ctx, s.link.lost, s.closing) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return s.lostBefore()
+	}
+	err := s.link.publish(id, topic, m.ID, m.Body())
+	s.pace.end()
+	if err != nil {
+		return notConnected(sluice.ReasonDisconnected, err, "The connection to "+s.d.host+" broke.", "")
+	}
+	return nil
+}
+
+// publish writes with QoS 1 and waits for the acknowledgement. It is not
+// written again on the same link, which MQTT 5 forbids (section 4.4): after
+// the time-out it is the caller's to try again, under another packet id.
+func (s *session) publish(ctx context.Context, topic string, m *sluice.Message) error {
+	f := s.inFlight()
+	id, err := s.link.expect(f.ack)
+	if err != nil {
+		s.release(f)
+		return s.lostBefore()
+	}
+	if err := s.write(ctx, id, topic, m); err != nil {
+		s.link.forget(id)
+		s.release(f)
+		return err
+	}
+	f.timer.Reset(s.d.o.PubackTimeout)
+	var failure error
+	select {
+	case a := <-f.ack:
+		s.release(f)
+		return s.judge(a, topic)
+	case <-ctx.Done():
+		failure = ctx.Err()
+	case <-s.link.lost:
+		failure = publishLost(s.why(nil), len(s.slots) <= 1)
+	case <-f.timer.C:
+		s.pings.probe()
+		failure = &sluice.Failure{
+			Verdict: sluice.Retry, Reason: sluice.ReasonTimeout,
+			Message: fmt.Sprintf("%s did not acknowledge the publish within %s.", s.d.host, s.d.o.PubackTimeout),
+		}
+	}
+	s.link.forget(id)
+	select {
+	case a := <-f.ack: // it came meanwhile, and counts
+		failure = s.judge(a, topic)
+	default:
+	}
+	s.release(f)
+	return failure
+}
+
+// judge makes an acknowledgement into the error of Handle.
+func (s *session) judge(a puback, topic string) error {
+	f := s.d.pubackFailure(a, topic)
+	if f == nil {
+		return nil
+	}
+	if f.Reason == sluice.ReasonNotAuthorized || f.Reason == sluice.ReasonThrottled {
+		s.d.tell(sluice.LevelWarning, sluice.EventUplinkFailed, "Uplinks refused", string(f.Reason), f)
+	}
+	return f
+}
+
+func (s *session) inFlight() *inFlight {
+	select {
+	case f := <-s.spare:
+		return f
+	default:
+		t := time.NewTimer(time.Hour)
+		t.Stop()
+		return &inFlight{ack: make(chan puback, 1), timer: t}
+	}
+}
+
+func (s *session) release(f *inFlight) {
+	f.timer.Stop()
+	s.spare <- f // there is room for one a slot
+}
+
+// Close lets the publishes that are under way finish, then disconnects.
+func (s *session) Close(ctx context.Context) error {
+	s.closeOne.Do(func() { close(s.closing) })
+	for n := range cap(s.slots) { // with all slots taken nothing is under way
+		select {
+		case s.slots <- struct{}{}:
+			continue
+		case <-s.link.lost:
+		case <-ctx.Done():
+		}
+		defer func() {
+			for range n {
+				<-s.slots
+			}
+		}()
+		break
+	}
+	return s.disconnect(ctx)
+}
+
+// disconnect says goodbye and waits until the link's goroutines have ended.
+func (s *session) disconnect(ctx context.Context) error {
+	defer context.AfterFunc(ctx, s.link.abort)()
+	select {
+	case <-s.link.lost:
+		<-s.client.Done()
+	default:
+		_ = s.client.Disconnect(&paho.Disconnect{}) // the link may be lost meanwhile, which is as good
+	}
+	s.end(nil)
+	return nil
+}
