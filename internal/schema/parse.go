@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -25,7 +24,7 @@ const (
 // Parse reads a JSON document strictly: it must be UTF-8, one value and nothing
 // after it, and no object may have a property twice, which encoding/json takes
 // in silence. Numbers are kept as json.Number. A problem with the syntax has an
-// empty path and tells line and column.
+// empty path, tells line and column, and leaves no document.
 func Parse(document []byte) (any, []sluice.Problem) {
 	switch {
 	case len(bytes.TrimSpace(document)) == 0:
@@ -33,20 +32,22 @@ func Parse(document []byte) (any, []sluice.Problem) {
 	case !utf8.Valid(document):
 		return nil, []sluice.Problem{{Message: "is not UTF-8 text"}}
 	}
-	p := parser{text: document, dec: json.NewDecoder(bytes.NewReader(document))}
+	// The syntax first: the decoder, which alone shows a property that is given
+	// twice, is less exact about where an error stands.
+	var whole json.RawMessage
+	if err := json.Unmarshal(document, &whole); err != nil {
+		return nil, []sluice.Problem{{Message: explain(document, err)}}
+	}
+	p := parser{dec: json.NewDecoder(bytes.NewReader(document))}
 	p.dec.UseNumber()
 	doc, err := p.value("", 0)
-	if err == nil {
-		err = p.end()
-	}
 	if err != nil {
-		return nil, append(p.problems, p.explain(err))
+		return nil, []sluice.Problem{{Message: explain(document, err)}}
 	}
 	return doc, p.problems
 }
 
 type parser struct {
-	text     []byte
 	dec      *json.Decoder
 	problems []sluice.Problem
 }
@@ -117,46 +118,34 @@ func (p *parser) number(path string, n json.Number) {
 	}
 }
 
-// end looks for what stands after the value.
-func (p *parser) end() error {
-	rest := p.text[p.dec.InputOffset():]
-	after := bytes.TrimLeft(rest, " \t\r\n")
-	if len(after) == 0 {
-		return nil
-	}
-	return trailingError(len(p.text) - len(after))
-}
-
 var errDepth = errors.New("nested too deep")
 
-// trailingError is the place of what follows the value.
-type trailingError int
-
-func (e trailingError) Error() string { return "data after the value" }
-
-func (p *parser) explain(err error) sluice.Problem {
-	var (
-		syntax   *json.SyntaxError
-		trailing trailingError
-	)
-	switch {
-	case errors.As(err, &trailing):
-		return sluice.Problem{Message: "has more text after the JSON document, " + p.position(int64(trailing)+1)}
-	case errors.Is(err, errDepth):
-		return sluice.Problem{Message: fmt.Sprintf("is nested deeper than %d levels", maxDepth)}
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return sluice.Problem{Message: "is not valid JSON: it ends too early, " + p.position(int64(len(p.text)))}
-	case errors.As(err, &syntax):
-		return sluice.Problem{Message: "is not valid JSON: " + syntax.Error() + ", " + p.position(syntax.Offset)}
+// explain says what is wrong with the syntax of a document, and where.
+func explain(document []byte, err error) string {
+	if errors.Is(err, errDepth) {
+		return fmt.Sprintf("is nested deeper than %d levels", maxDepth)
+	}
+	syntax, ok := errors.AsType[*json.SyntaxError](err)
+	if !ok {
+		return "is not valid JSON"
+	}
+	where := position(document, syntax.Offset)
+	switch text := syntax.Error(); {
+	case strings.HasSuffix(text, "after top-level value"):
+		return "has more text after the JSON document, " + where
+	case strings.HasPrefix(text, "unexpected end"):
+		return "is not valid JSON: it ends too early, " + where
+	case strings.Contains(text, "exceeded max depth"):
+		return explain(document, errDepth)
 	default:
-		return sluice.Problem{Message: "is not valid JSON, " + p.position(p.dec.InputOffset())}
+		return "is not valid JSON: " + text + ", " + where
 	}
 }
 
 // position says where the byte before offset stands, in lines and columns
 // (characters) from 1.
-func (p *parser) position(offset int64) string {
-	before := p.text[:min(max(offset-1, 0), int64(len(p.text)))]
+func position(document []byte, offset int64) string {
+	before := document[:min(max(offset-1, 0), int64(len(document)))]
 	line := 1 + bytes.Count(before, []byte("\n"))
 	column := 1 + utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:])
 	return fmt.Sprintf("at line %d, column %d", line, column)

@@ -109,6 +109,9 @@ func (r *reader) unknown(path string, location, names []string) {
 func (r *reader) sentence(e *jsonschema.ValidationError) string {
 	switch k := e.ErrorKind.(type) {
 	case *kind.Type:
+		if k.Got == "number" && slices.Equal(k.Want, []string{"integer"}) {
+			return "must be a whole number"
+		}
 		return "must be " + types(k.Want) + ", not " + article(k.Got)
 	case *kind.Enum:
 		return "must be one of " + values(k.Want)
