@@ -21,8 +21,8 @@ type parser struct {
 }
 
 // field takes one field of the report; it returns false to stop.
-func (p *parser) field(key, value gjson.Result) bool {
-	switch key.Str {
+func (p *parser) field(key, value string) bool {
+	switch key {
 	case "DevEUI":
 		if p.r.Kind != sluice.KindBSAlarm {
 			return p.scalar(0, &p.r.Device, key, value)
@@ -63,61 +63,56 @@ func (p *parser) field(key, value gjson.Result) bool {
 
 // once marks a field as met, and refuses it when it is met again: what signs
 // the report and what reads it later might take different ones.
-func (p *parser) once(bit int, key gjson.Result) bool {
+func (p *parser) once(bit int, key string) bool {
 	if p.seen&(1<<bit) != 0 {
-		p.err = refuse("The document has the field %s twice.", key.Str)
+		p.err = refuse("The document has the field %s twice.", key)
 		return false
 	}
 	p.seen |= 1 << bit
 	return true
 }
 
-func (p *parser) scalar(bit int, to *string, key, value gjson.Result) bool {
+func (p *parser) scalar(bit int, to *string, key, value string) bool {
 	if !p.once(bit, key) {
 		return false
 	}
-	switch value.Type {
-	case gjson.JSON:
-		p.err = refuse("The field %s of the document is not a single value.", key.Str)
+	switch value[0] {
+	case '{', '[':
+		p.err = refuse("The field %s of the document is not a single value.", key)
 		return false
-	case gjson.String:
-		*to = value.Str
-	case gjson.Null:
+	case '"':
+		*to = unquote(value)
+	case 'n': // null
 	default:
-		*to = value.Raw
+		*to = value
 	}
 	return true
 }
 
 // provisioned reads what the operator provisioned: an object, or (in untyped
 // JSON) the text of one. What is neither says nothing.
-func (p *parser) provisioned(bit int, key, value gjson.Result) bool {
+func (p *parser) provisioned(bit int, key, value string) bool {
 	if !p.once(bit, key) {
 		return false
 	}
-	if value.Type == gjson.String {
-		if tooDeep([]byte(value.Str)) || !gjson.Valid(value.Str) {
+	if value[0] == '"' {
+		value = strings.TrimSpace(unquote(value))
+		if tooDeep([]byte(value)) || !gjson.Valid(value) {
 			return true
 		}
-		value = gjson.Parse(value.Str)
 	}
-	if !value.IsObject() {
+	if value == "" || value[0] != '{' {
 		return true
 	}
-	value.ForEach(func(key, value gjson.Result) bool {
-		switch key.Str {
-		case "name":
-			if value.Type == gjson.String {
-				p.r.Name = strings.Clone(value.Str)
-			}
-		case "tags":
-			if value.IsArray() {
-				value.ForEach(func(_, tag gjson.Result) bool {
-					if tag.Type != gjson.JSON && tag.Type != gjson.Null {
-						p.r.Tags = addTag(p.r.Tags, tag.String())
-					}
-					return true
-				})
+	members(value, 0, func(key, value string) bool {
+		switch {
+		case key == "name" && value[0] == '"':
+			p.r.Name = strings.Clone(unquote(value))
+		case key == "tags" && value[0] == '[':
+			for _, tag := range gjson.Parse(value).Array() {
+				if tag.Type != gjson.JSON && tag.Type != gjson.Null {
+					p.r.Tags = addTag(p.r.Tags, tag.String())
+				}
 			}
 		}
 		return true
@@ -126,24 +121,24 @@ func (p *parser) provisioned(bit int, key, value gjson.Result) bool {
 }
 
 // finish checks and completes what the fields gave.
-func (p *parser) finish() error {
+func (p *parser) finish() {
 	r := &p.r
 	var ok bool
 	switch {
 	case r.Device == "":
 	case r.Kind == sluice.KindBSAlarm:
 		if r.DevEUI, ok = lrrID(r.Device); !ok {
-			return refuse("The LrrID of the document is not the id of a base station.")
+			p.err = refuse("The LrrID of the document is not the id of a base station.")
 		}
 	default:
 		if r.DevEUI, ok = DevEUI(r.Device); !ok {
-			return refuse("The DevEUI of the document is not 16 hexadecimal digits.")
+			p.err = refuse("The DevEUI of the document is not 16 hexadecimal digits.")
 		}
 	}
 	r.Time, _ = ParseTime(r.timeText)
 	if !p.hasAllTags() {
 		r.Tags = nil
-		return nil
+		return
 	}
 	for _, tag := range p.modelTags {
 		r.Tags = addTag(r.Tags, tag)
@@ -151,7 +146,6 @@ func (p *parser) finish() error {
 	if r.Tags == nil {
 		r.Tags = []string{}
 	}
-	return nil
 }
 
 // hasAllTags reports whether the document tells all tags of its device. A

@@ -82,17 +82,21 @@ func Parse(document []byte) (Report, error) {
 	if !gjson.ValidBytes(document) {
 		return Report{}, refuse("The document is not valid JSON.")
 	}
-	kind, fields, err := root(gjson.ParseBytes(document))
+	text := string(document)
+	kind, fields, err := root(text)
 	if err != nil {
 		return Report{}, err
 	}
 	p := parser{r: Report{Kind: kind}}
-	fields.ForEach(p.field)
+	end := members(text, fields, p.field)
+	if p.err == nil && text[skipSpace(text, end)] != '}' {
+		p.err = refuse("The document does not have exactly one root.")
+	}
+	if p.err == nil {
+		p.finish()
+	}
 	if p.err != nil {
 		return Report{}, p.err
-	}
-	if err := p.finish(); err != nil {
-		return Report{}, err
 	}
 	return p.r, nil
 }
@@ -104,27 +108,25 @@ func refuse(format string, args ...any) error {
 	return e
 }
 
-// root finds the one member of the document.
-func root(doc gjson.Result) (kind sluice.Kind, fields gjson.Result, err error) {
-	if !doc.IsObject() {
-		return "", fields, refuse("The document is not a JSON object.")
+// root finds the kind and where its fields begin. Valid JSON is given.
+func root(text string) (kind sluice.Kind, fields int, err error) {
+	i := skipSpace(text, 0)
+	if text[i] != '{' {
+		return "", 0, refuse("The document is not a JSON object.")
 	}
-	members := 0
-	var name gjson.Result
-	doc.ForEach(func(key, value gjson.Result) bool {
-		members++
-		name, fields = key, value
-		return members < 2
-	})
-	switch {
-	case members != 1:
-		return "", fields, refuse("The document does not have exactly one root.")
-	case !fields.IsObject():
-		return "", fields, refuse("The root of the document is not a JSON object.")
-	case len(name.Raw) != len(name.Str)+2 || !validKind(name.Str):
-		return "", fields, refuse("The name of the document's root is not the name of a report.")
+	if i = skipSpace(text, i+1); text[i] == '}' {
+		return "", 0, refuse("The document does not have exactly one root.")
 	}
-	return intern(name.Str), fields, nil
+	end := stringEnd(text, i)
+	name := text[i+1 : end-1] // an escape makes it no name
+	if !validKind(name) {
+		return "", 0, refuse("The name of the document's root is not the name of a report.")
+	}
+	fields = skipSpace(text, skipSpace(text, end)+1)
+	if text[fields] != '{' {
+		return "", 0, refuse("The root of the document is not a JSON object.")
+	}
+	return intern(name), fields, nil
 }
 
 // validKind reports whether a root's name can be a kind: it becomes a part of
