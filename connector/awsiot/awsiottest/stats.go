@@ -1,0 +1,105 @@
+package awsiottest
+
+import (
+	"sync"
+	"time"
+)
+
+// ClientStats are the counts of one client id, over all its connections.
+type ClientStats struct {
+	// Connects is how often it connected.
+	Connects int
+	// Connected says whether it is connected now.
+	Connected bool
+	// Published is how many publishes it sent, with those Discarded because
+	// they came too fast.
+	Published, Discarded uint64
+	// PeakRate is the most publishes that it sent in one whole second of the
+	// clock.
+	PeakRate int
+	// Delivered is how many messages were sent to it; Dropped is how many
+	// were not because its queue was full or they came too fast.
+	Delivered, Dropped uint64
+}
+
+type clientStats struct {
+	mu     sync.Mutex
+	counts ClientStats
+	second int64
+	inThis int
+}
+
+func (c *clientStats) publish(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.counts.Published++
+	if second := now.Unix(); second != c.second {
+		c.second, c.inThis = second, 0
+	}
+	c.inThis++
+	c.counts.PeakRate = max(c.counts.PeakRate, c.inThis)
+}
+
+func (c *clientStats) connect(connected bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.counts.Connected = connected
+	if connected {
+		c.counts.Connects++
+	}
+}
+
+func (c *clientStats) discard() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.counts.Discarded++
+}
+
+func (c *clientStats) drop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.counts.Dropped++
+}
+
+func (c *clientStats) deliver(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.counts.Delivered += uint64(n)
+}
+
+func (c *clientStats) get() ClientStats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.counts
+}
+
+// ClientStats returns the counts of every client id that ever connected.
+func (s *Server) ClientStats() map[string]ClientStats {
+	s.broker.mu.Lock()
+	defer s.broker.mu.Unlock()
+	all := make(map[string]ClientStats, len(s.broker.stats))
+	for id, c := range s.broker.stats {
+		all[id] = c.get()
+	}
+	return all
+}
+
+// Discarded is how many publishes were discarded because their connection
+// sent too many.
+func (s *Server) Discarded() uint64 {
+	var n uint64
+	for _, c := range s.ClientStats() {
+		n += c.Discarded
+	}
+	return n
+}
+
+// Dropped is how many messages did not reach a subscriber because its queue
+// was full, or, with [Options].OutboundRate, because they came too fast.
+func (s *Server) Dropped() uint64 {
+	var n uint64
+	for _, c := range s.ClientStats() {
+		n += c.Dropped
+	}
+	return n
+}
