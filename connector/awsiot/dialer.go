@@ -131,7 +131,7 @@ func (d *dialer) Close() {
 const tellAgain = 10 * time.Minute
 
 // tell records an event, unless one of its kind was just told.
-func (d *dialer) tell(level sluice.Level, t sluice.EventType, label, kind string, f *sluice.Failure) {
+func (d *dialer) tell(level sluice.Level, t sluice.EventType, label, kind, devEUI string, f *sluice.Failure) {
 	key := string(t) + " " + kind
 	now := d.spec.Clock()
 	d.mu.Lock()
@@ -145,7 +145,7 @@ func (d *dialer) tell(level sluice.Level, t sluice.EventType, label, kind string
 	}
 	d.mu.Unlock()
 	if !again {
-		d.record(level, t, label, "", f)
+		d.record(level, t, label, devEUI, f)
 	}
 }
 

@@ -299,7 +299,7 @@ func (s *session) judge(a puback, topic string) error {
 		return nil
 	}
 	if f.Reason == sluice.ReasonNotAuthorized || f.Reason == sluice.ReasonThrottled {
-		s.d.tell(sluice.LevelWarning, sluice.EventUplinkFailed, "Uplinks refused", string(f.Reason), f)
+		s.d.tell(sluice.LevelWarning, sluice.EventUplinkFailed, "Uplinks refused", string(f.Reason), "", f)
 	}
 	return f
 }

@@ -65,7 +65,7 @@ func (s *session) receiveUnacknowledged(p *paho.Publish) {
 		default:
 		}
 	}
-	s.d.tell(sluice.LevelWarning, sluice.EventDownlinkIgnored, "Command lost", "qos0", &sluice.Failure{
+	s.d.tell(sluice.LevelWarning, sluice.EventDownlinkIgnored, "Command lost", "qos0", "", &sluice.Failure{
 		Reason:  sluice.ReasonThrottled,
 		Message: "Commands come faster than they can be stored, and one that was published with QoS 0 was lost.",
 		Hint:    "Publish commands with QoS 1.",
@@ -138,7 +138,7 @@ func (s *subscriber) takeOne(ctx context.Context, p *packets.Publish, take func(
 		}
 		verdict, after := sluice.VerdictOf(err)
 		if verdict == sluice.Permanent {
-			s.d.tell(sluice.LevelError, sluice.EventDownlinkIgnored, "Command not taken", "take", &sluice.Failure{
+			s.d.tell(sluice.LevelError, sluice.EventDownlinkIgnored, "Command not taken", "take", c.DevEUI, &sluice.Failure{
 				Reason: sluice.ReasonOf(err), Message: "A command on " + p.Topic + " cannot be taken: " + message(err),
 			})
 			return
