@@ -1,0 +1,251 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"sluice"
+)
+
+// device is a device that has entries in a reader.
+type device struct {
+	key   string
+	queue fifo[waiting]
+	// busy: it is in the queue of those that are ready, or its first entry is
+	// handled, or waits for another try.
+	busy     bool
+	attempts int         // tries of the first entry that count
+	pauses   int         // tries of it that met no connection, in a row
+	stop     func() bool // stops the timer of the next try
+}
+
+// waiting is an entry that a reader has taken. m is nil when it is to be read
+// from the stream again.
+type waiting struct {
+	m      *sluice.Message
+	number uint64
+	seq    uint64
+}
+
+// Waits between tries, and how many doublings lead from the first to the
+// longest.
+const (
+	firstRetry = 250 * time.Millisecond
+	maxRetry   = 30 * time.Second
+	firstPause = 50 * time.Millisecond
+	maxPause   = time.Second
+)
+
+// backoff is how long to wait after the n-th try, n from 1: between half and
+// all of a time that doubles.
+func backoff(n int, rnd float64) time.Duration { return grow(firstRetry, maxRetry, n, rnd) }
+
+// pause is how long to wait after the n-th try that met no connection.
+func pause(n int, rnd float64) time.Duration { return grow(firstPause, maxPause, n, rnd) }
+
+func grow(first, most time.Duration, n int, rnd float64) time.Duration {
+	d := most
+	if n < 16 {
+		d = min(first<<(n-1), most)
+	}
+	return d/2 + time.Duration(rnd*float64(d/2))
+}
+
+// enqueue makes a device ready. The lock is held.
+func (r *reader) enqueue(d *device) {
+	r.ready.push(d)
+	if r.workers < r.o.Concurrency && !r.closing {
+		r.workers++
+		go r.work()
+	}
+}
+
+// work handles entries until none is ready.
+func (r *reader) work() {
+	r.p.mu.Lock()
+	for !r.closing && r.ready.len() > 0 {
+		d := r.ready.pop()
+		w := *d.queue.front()
+		r.p.mu.Unlock()
+		r.turn(d, w)
+		r.p.mu.Lock()
+	}
+	r.workers--
+	if r.closing && r.workers == 0 {
+		select {
+		case r.idle <- struct{}{}:
+		default:
+		}
+	}
+	r.p.mu.Unlock()
+}
+
+// turn brings the first entry of a device one step on.
+func (r *reader) turn(d *device, w waiting) {
+	m := w.m
+	if m == nil {
+		var err error
+		if m, err = r.load(w); err != nil {
+			r.unloadable(d, w, err)
+			return
+		}
+		r.keep(d, m)
+	}
+	until := r.deadline(m)
+	left := until.Sub(r.j.o.Clock())
+	if left <= 0 {
+		r.over(d, m, Expired, r.tooOld(m))
+		return
+	}
+	ctx, cancel := context.WithTimeoutCause(r.base, left, errExpired)
+	err := r.handle(ctx, m)
+	cancel()
+	if err == nil {
+		r.over(d, m, Delivered, nil)
+		return
+	}
+	verdict, after := sluice.VerdictOf(err)
+	switch verdict {
+	case sluice.Permanent:
+		r.over(d, m, Failed, err)
+	case sluice.Filtered:
+		r.over(d, m, Filtered, err)
+	case sluice.Expired:
+		r.over(d, m, Expired, err)
+	default:
+		left = until.Sub(r.j.o.Clock())
+		if left <= 0 || errors.Is(context.Cause(ctx), errExpired) {
+			r.over(d, m, Expired, r.tooOld(m))
+			return
+		}
+		r.again(d, m, verdict, min(after, left), left, err)
+	}
+}
+
+// errExpired is the cause of a handler's context that ends because its entry
+// has expired.
+var errExpired = errors.New("the entry has expired")
+
+// handle calls the handler and turns a panic into an error.
+func (r *reader) handle(ctx context.Context, m *sluice.Message) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			r.j.o.Log.Error("a handler panicked", "place", string(r.p.name), "message", m.ID,
+				"panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			err = &sluice.Failure{
+				Verdict: sluice.Retry, Reason: sluice.ReasonInternal,
+				Message: "An internal error. It is in the log.", Err: fmt.Errorf("panic: %v", v),
+			}
+		}
+	}()
+	return r.o.Handler.Handle(ctx, m)
+}
+
+// deadline is when m expires.
+func (r *reader) deadline(m *sluice.Message) time.Time {
+	received := m.Received
+	if received.IsZero() {
+		received = r.j.o.Clock()
+	}
+	t := received.Add(r.j.o.Retention)
+	if m.Validity > 0 {
+		if v := m.Born().Add(m.Validity); v.Before(t) {
+			return v
+		}
+	}
+	return t
+}
+
+func (r *reader) tooOld(m *sluice.Message) error {
+	age, limit := r.j.o.Clock().Sub(m.Received), r.j.o.Retention
+	if m.Validity > 0 && !m.Born().Add(m.Validity).After(r.j.o.Clock()) {
+		age, limit = r.j.o.Clock().Sub(m.Born()), m.Validity
+	}
+	return &sluice.Failure{
+		Verdict: sluice.Expired, Reason: sluice.ReasonExpired,
+		Message: fmt.Sprintf("It is %s old, the limit is %s.", age.Round(time.Second), limit),
+	}
+}
+
+// over ends the first entry of a device.
+func (r *reader) over(d *device, m *sluice.Message, o Outcome, err error) {
+	p := r.p
+	p.mu.Lock()
+	counted := p.settle(m.Number, o)
+	if o == Delivered {
+		r.down = false
+	}
+	r.advance(d)
+	fresh := p.touch()
+	p.mu.Unlock()
+	r.j.books.changed(p, fresh)
+	if counted && r.o.Settled != nil {
+		r.o.Settled(m, o, err)
+	}
+}
+
+// advance drops the first entry of a device and makes the next one ready. The
+// lock is held.
+func (r *reader) advance(d *device) {
+	w := d.queue.pop()
+	if w.m != nil {
+		r.bytes -= cost(w.m)
+	}
+	r.items--
+	d.attempts, d.pauses = 0, 0
+	if d.queue.len() > 0 {
+		r.ready.push(d) // the worker that calls this goes on to take it
+	} else {
+		delete(r.devices, d.key)
+	}
+	if r.behind() {
+		r.poke()
+	}
+}
+
+// again has the first entry of a device handled another time: after the
+// time that its verdict asks for, but no later than when it expires.
+func (r *reader) again(d *device, m *sluice.Message, verdict sluice.Verdict, after, left time.Duration, err error) {
+	p := r.p
+	p.mu.Lock()
+	if r.closing {
+		p.mu.Unlock()
+		return
+	}
+	attempt := 0
+	var wait time.Duration
+	if verdict == sluice.NotConnected {
+		r.down = true
+		d.pauses++
+		wait = pause(d.pauses, r.j.o.Rand())
+	} else {
+		d.pauses = 0
+		d.attempts++
+		attempt = d.attempts
+		wait = backoff(d.attempts, r.j.o.Rand())
+		if verdict == sluice.RetryAfter {
+			wait = max(after, time.Millisecond)
+		}
+	}
+	r.later(d, min(wait, left))
+	p.mu.Unlock()
+	if attempt > 0 && r.o.Retrying != nil {
+		r.o.Retrying(m, attempt, err)
+	}
+}
+
+// later makes a device ready after a time. The lock is held.
+func (r *reader) later(d *device, wait time.Duration) {
+	d.stop = r.j.after(wait, func() {
+		r.p.mu.Lock()
+		defer r.p.mu.Unlock()
+		d.stop = nil
+		r.enqueue(d)
+	})
+	if r.behind() {
+		r.poke()
+	}
+}

@@ -1,0 +1,65 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"sluice"
+)
+
+// Drop forgets a place: its entries and its book. One that is made anew under
+// the name starts at 1. A place that is being read cannot be dropped
+// (CodeConflict). After a crash in the middle, Drop again.
+func (j *Journal) Drop(ctx context.Context, name Place) error {
+	j.committing.Lock()
+	p := j.makePlace(name)
+	p.mu.Lock()
+	if p.reader != nil || p.gone {
+		p.mu.Unlock()
+		j.committing.Unlock()
+		return sluice.Errorf(sluice.CodeConflict, "The entries of %s are in use.", name)
+	}
+	p.gone = true
+	p.mu.Unlock()
+	delete(j.unsure, p)
+	j.committing.Unlock()
+
+	err := j.erase(ctx, p)
+
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err != nil {
+		p.mu.Lock()
+		p.gone = false
+		p.mu.Unlock()
+		return fmt.Errorf("journal: drop %s: %w", name, err)
+	}
+	delete(j.places, name)
+	return nil
+}
+
+func (j *Journal) erase(ctx context.Context, p *place) error {
+	if err := j.eraseBook(ctx, p); err != nil {
+		return err
+	}
+	for {
+		s, err := j.entries.next(ctx, string(p.name), 1)
+		if errors.Is(err, errNotFound) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if err := j.purge(ctx, p.name, s.seq+purgeStep); err != nil {
+			return err
+		}
+	}
+	return j.stream.Purge(ctx, jetstream.WithPurgeSubject(string(p.name)))
+}
+
+func errDropping() error {
+	return sluice.Errorf(sluice.CodeConflict, "The place of the message is being deleted.")
+}

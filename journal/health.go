@@ -1,0 +1,74 @@
+package journal
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"sluice"
+)
+
+// health is why entries cannot be taken at the moment, nil where they can.
+type health struct {
+	commit atomic.Pointer[sluice.Error]
+	disk   atomic.Pointer[sluice.Error]
+}
+
+func (h *health) commits(err *sluice.Error) {
+	if h.commit.Load() != err {
+		h.commit.Store(err)
+	}
+}
+
+// refusal is why Append refuses at once.
+func (h *health) refusal() error {
+	if err := h.disk.Load(); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Err is nil while entries can be taken; else a *sluice.Error that says why
+// not: the disk is nearly full, or the last commit failed.
+func (j *Journal) Err() error {
+	if err := j.health.refusal(); err != nil {
+		return err
+	}
+	if err := j.health.commit.Load(); err != nil {
+		return err
+	}
+	if j.queue.hasEnded() {
+		return errEnding()
+	}
+	return nil
+}
+
+// checkDisk compares the room on the disk with the reserve, and tells when
+// that changes.
+func (j *Journal) checkDisk() {
+	if j.o.Dir == "" {
+		return
+	}
+	free, err := j.diskFree(j.o.Dir)
+	if err != nil {
+		j.o.Log.Warn("cannot see how full the disk is", "error", err)
+		return
+	}
+	full := j.health.disk.Load() != nil
+	switch {
+	case !full && free < j.o.Reserve:
+		err := unavailable(
+			fmt.Sprintf("The disk is nearly full: %d MiB are free, %d MiB are kept in reserve.", free>>20, j.o.Reserve>>20),
+			"Make room on the disk of the data directory.")
+		j.health.disk.Store(err)
+		j.o.Events.Record(sluice.Event{
+			Level: sluice.LevelError, Type: sluice.EventJournalFull, Label: "Journal full",
+			Detail: err.Message + " Reports are refused until there is room.", Hint: err.Hint,
+		})
+	case full && free >= j.o.Reserve+j.o.Reserve/16:
+		j.health.disk.Store(nil)
+		j.o.Events.Record(sluice.Event{
+			Level: sluice.LevelInfo, Type: sluice.EventJournalFull, Label: "Journal full",
+			Detail: "The disk has room again. Reports are taken.",
+		})
+	}
+}

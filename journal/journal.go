@@ -1,0 +1,213 @@
+package journal
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"sluice"
+)
+
+// Defaults of [Options].
+const (
+	DefaultReserve   = 256 << 20
+	DefaultHistory   = 24 * time.Hour
+	DefaultRetention = 7 * 24 * time.Hour
+)
+
+// Options are what [Open] needs.
+type Options struct {
+	// Conn publishes. Reads, when given, reads, so that a long read does not
+	// stand before a commit on the same connection; nil: Conn does both.
+	Conn, Reads *nats.Conn
+	// Dir is a directory on the disk that the stream lies on; "": how full
+	// the disk is is not checked.
+	Dir string
+	// Reserve is how many bytes stay free on that disk: below it, Append
+	// refuses. A JetStream store that meets a full disk stops for good.
+	// Default DefaultReserve.
+	Reserve int64
+	// History is how long entries are kept after they were appended, where
+	// they are done. Default DefaultHistory.
+	History time.Duration
+	// HistoryBytes is a size of the stream over which history is kept for a
+	// shorter time; 0 for no limit.
+	HistoryBytes int64
+	// Retention is how old an entry may become, counted from when it was
+	// received, before it expires. Default DefaultRetention.
+	Retention time.Duration
+
+	Events sluice.Recorder
+	Clock  sluice.Clock
+	Log    *slog.Logger
+	// Rand returns numbers in [0,1), for the jitter of retries.
+	Rand func() float64
+}
+
+func (o Options) withDefaults() Options {
+	if o.Reads == nil {
+		o.Reads = o.Conn
+	}
+	if o.Reserve == 0 {
+		o.Reserve = DefaultReserve
+	}
+	if o.History == 0 {
+		o.History = DefaultHistory
+	}
+	if o.Retention == 0 {
+		o.Retention = DefaultRetention
+	}
+	if o.Events == nil {
+		o.Events = noEvents{}
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Float64
+	}
+	return o
+}
+
+type noEvents struct{}
+
+func (noEvents) Record(sluice.Event) {}
+
+// Journal is an open journal. Its methods are safe for use by several
+// goroutines. There is one Journal on a stream at a time.
+type Journal struct {
+	o        Options
+	entries  fetcher
+	after    func(time.Duration, func()) (stop func() bool)
+	diskFree func(dir string) (int64, error)
+
+	js     jetstream.JetStream
+	stream jetstream.Stream
+	queue  queueOfAppends
+
+	// committing is held while the stream is appended to, and guards what the
+	// next commit goes by: the stream's last sequence, and the places of
+	// which it is not known how a commit ended.
+	committing sync.Mutex
+	lastSeq    uint64
+	unsure     map[*place]struct{}
+
+	mu     sync.Mutex // guards places
+	places map[Place]*place
+
+	books   bookkeeper
+	readers atomic.Int64 // how many Reads run
+	health  health
+	stats   counts
+}
+
+// place returns the place with a name, or nil.
+func (j *Journal) place(name Place) *place {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.places[name]
+}
+
+// makePlace returns the place with a name, which is made if there is none.
+func (j *Journal) makePlace(name Place) *place {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	p := j.places[name]
+	if p == nil {
+		p = newPlace(name)
+		j.places[name] = p
+	}
+	return p
+}
+
+func newPlace(name Place) *place { return &place{name: name, sink: name == unrouted} }
+
+// Places returns the places that have, or had, entries.
+func (j *Journal) Places() []Place {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	ps := make([]Place, 0, len(j.places))
+	for name := range j.places {
+		ps = append(ps, name)
+	}
+	return ps
+}
+
+// Counters returns the counters of a place, all as of one moment: zeros for
+// one that nothing was appended to. Reports that no flow wanted count as
+// filtered in their place.
+func (j *Journal) Counters(name Place) sluice.Counters {
+	p := j.place(name)
+	if p == nil {
+		return sluice.Counters{}
+	}
+	return p.counters()
+}
+
+// Run commits, writes books, trims and watches the disk, until ctx ends; then
+// it commits what has been taken, writes the books a last time and returns.
+// What appends and what reads is to end before. Run is called once.
+func (j *Journal) Run(ctx context.Context) error {
+	c, err := newCommitter(j)
+	if err != nil {
+		return err
+	}
+	keeper, err := newPublisher(j.o.Conn)
+	if err != nil {
+		c.pub.close()
+		return err
+	}
+	defer keeper.close()
+	defer c.pub.close()
+
+	var wg sync.WaitGroup
+	wg.Go(func() { j.keepBooks(ctx, keeper) })
+	wg.Go(func() { j.keepHouse(ctx) })
+	c.run(ctx)
+	wg.Wait()
+	j.writeBooks(keeper, true)
+	return nil
+}
+
+// Stats are totals since Open.
+type Stats struct {
+	Commits  uint64 // groups that were committed
+	Messages uint64 // messages of the stream that they made
+	Batches  uint64 // groups that were committed as an atomic batch
+	Entries  uint64 // entries in them
+	Refused  uint64 // entries that Append refused or could not commit
+	Hot      uint64 // entries that a reader was handed from memory
+	Fetched  uint64 // entries that a reader read from the stream
+	Lost     uint64 // entries that damage has cost
+	Books    uint64 // books that were written
+	Waiting  int    // entries that wait for a commit now
+}
+
+type counts struct {
+	commits, messages, batches, entries, refused, hot, fetched, lost, books atomic.Uint64
+}
+
+// Stats returns the totals.
+func (j *Journal) Stats() Stats {
+	return Stats{
+		Commits:  j.stats.commits.Load(),
+		Messages: j.stats.messages.Load(),
+		Batches:  j.stats.batches.Load(),
+		Entries:  j.stats.entries.Load(),
+		Refused:  j.stats.refused.Load(),
+		Hot:      j.stats.hot.Load(),
+		Fetched:  j.stats.fetched.Load(),
+		Lost:     j.stats.lost.Load(),
+		Books:    j.stats.books.Load(),
+		Waiting:  j.queue.waiting(),
+	}
+}

@@ -1,0 +1,188 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	streamEntries = "SLUICE"
+	streamBooks   = "BOOKS"
+)
+
+// Open opens the journal, and makes its streams when there are none. It knows
+// afterwards where each place stands. Nothing is committed before Run runs.
+func Open(ctx context.Context, o Options) (*Journal, error) {
+	if o.Conn == nil {
+		return nil, errors.New("journal: no connection given")
+	}
+	o = o.withDefaults()
+	js, err := jetstream.New(o.Conn)
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	j := &Journal{
+		o:        o,
+		js:       js,
+		entries:  newFetcher(o.Reads, streamEntries),
+		places:   map[Place]*place{},
+		unsure:   map[*place]struct{}{},
+		queue:    queueOfAppends{signal: make(chan struct{}, 1)},
+		books:    bookkeeper{signal: make(chan struct{}, 1)},
+		diskFree: diskFree,
+		after: func(d time.Duration, f func()) func() bool {
+			return time.AfterFunc(d, f).Stop
+		},
+	}
+	if err := j.makeStreams(ctx); err != nil {
+		return nil, err
+	}
+	if err := j.loadBooks(ctx); err != nil {
+		return nil, err
+	}
+	if err := j.loadPlaces(ctx); err != nil {
+		return nil, err
+	}
+	j.checkDisk()
+	return j, nil
+}
+
+func (j *Journal) makeStreams(ctx context.Context) error {
+	var err error
+	j.stream, err = j.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name:               streamEntries,
+		Description:        "Sluice: reports and commands",
+		Subjects:           []string{upPrefix + "*", downPrefix + "*"},
+		Retention:          jetstream.LimitsPolicy,
+		Storage:            jetstream.FileStorage,
+		MaxMsgs:            -1,
+		MaxBytes:           -1,
+		MaxMsgsPerSubject:  -1,
+		Replicas:           1,
+		AllowDirect:        true,
+		AllowAtomicPublish: true,
+	})
+	if err != nil {
+		return fmt.Errorf("journal: make the stream %s: %w", streamEntries, err)
+	}
+	_, err = j.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name:              streamBooks,
+		Description:       "Sluice: positions and counters",
+		Subjects:          []string{bookPrefix + ">"},
+		Retention:         jetstream.LimitsPolicy,
+		Storage:           jetstream.FileStorage,
+		MaxMsgs:           -1,
+		MaxBytes:          -1,
+		MaxMsgsPerSubject: 1,
+		Replicas:          1,
+		AllowDirect:       true,
+		PersistMode:       jetstream.AsyncPersistMode,
+	})
+	if err != nil {
+		return fmt.Errorf("journal: make the stream %s: %w", streamBooks, err)
+	}
+	return nil
+}
+
+// loadPlaces compares what the books say with what is in the stream. Where
+// the stream ends before a book does, p.last stays the book's: numbers are
+// not given twice.
+func (j *Journal) loadPlaces(ctx context.Context) error {
+	info, err := j.stream.Info(ctx, jetstream.WithSubjectFilter(">"))
+	if err != nil {
+		return fmt.Errorf("journal: read the stream's state: %w", err)
+	}
+	j.lastSeq = info.State.LastSeq
+	for subject := range info.State.Subjects {
+		p, known := j.places[Place(subject)]
+		if !known {
+			p = newPlace(Place(subject))
+		}
+		if err := j.loadPlace(ctx, p, known); err != nil {
+			return err
+		}
+		j.places[p.name] = p
+	}
+	for _, p := range j.places {
+		if _, there := info.State.Subjects[string(p.name)]; !there {
+			p.lastSeq = 0
+		}
+		p.seq = min(p.seq, j.lastSeq+1)
+	}
+	return nil
+}
+
+func (j *Journal) loadPlace(ctx context.Context, p *place, known bool) error {
+	last, seq, err := j.lastOf(ctx, p.name)
+	if errors.Is(err, errNotFound) || errors.Is(err, errDamaged) {
+		last, seq, err = j.searchLast(ctx, p)
+	}
+	if err != nil {
+		return err
+	}
+	if !known {
+		if err := j.loadUnknown(ctx, p); err != nil {
+			return err
+		}
+	}
+	p.lastSeq = seq
+	if last < p.last {
+		return nil // the end is lost: a reader finds no message and counts it
+	}
+	p.last = last
+	if p.sink {
+		p.giveUp(last, seq+1, Filtered)
+	}
+	p.rewind()
+	return nil
+}
+
+// searchLast looks for the last message of a place that can be read.
+func (j *Journal) searchLast(ctx context.Context, p *place) (number, seq uint64, err error) {
+	for from := uint64(1); from <= j.lastSeq; {
+		got, err := j.entries.batch(ctx, string(p.name), from, maxFetch, maxFetchBytes)
+		if errors.Is(err, errNotFound) {
+			from++
+			continue
+		}
+		if err != nil {
+			return 0, 0, err
+		}
+		for _, s := range got {
+			from = s.seq + 1
+			if b, err := openBundle(s.data); err == nil && b.last() > number {
+				number, seq = b.last(), s.seq
+			}
+		}
+	}
+	return number, seq, nil
+}
+
+// loadUnknown sets the position of a place that has entries and no book: it
+// was just made, or its book is lost. What is there is delivered (again);
+// what is not there any more has been, for all we know.
+func (j *Journal) loadUnknown(ctx context.Context, p *place) error {
+	s, err := j.entries.next(ctx, string(p.name), 1)
+	if errors.Is(err, errNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	p.seq = s.seq
+	if p.sink {
+		return nil
+	}
+	b, err := openBundle(s.data)
+	if err != nil || b.first == 1 {
+		return nil //nolint:nilerr // the reader meets the damage and counts it
+	}
+	p.last = b.first - 1
+	p.giveUp(p.last, s.seq, Delivered)
+	j.gapEvent(p, fmt.Sprintf("The position of %s is lost. What is kept of it is delivered again, from entry %d on.", p.name, b.first))
+	return nil
+}

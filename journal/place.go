@@ -1,0 +1,190 @@
+package journal
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+	"sync"
+
+	"sluice"
+)
+
+// Place names where entries lie: a subject of the stream.
+type Place string
+
+const (
+	upPrefix   = "up."
+	downPrefix = "down."
+)
+
+// unrouted is the place of reports that no flow wanted. Nobody reads it: its
+// entries are done once they are in, and kept as history.
+const unrouted = Place(upPrefix + "none")
+
+// Up is the place of the reports for a connection; "" is that of the reports
+// that no flow wanted.
+func Up(connection string) Place {
+	if connection == "" {
+		return unrouted
+	}
+	return Place(upPrefix + connection)
+}
+
+// Down is the place of the commands for a network.
+func Down(network string) Place { return Place(downPrefix + network) }
+
+// placeOf returns the place of a message.
+func placeOf(m *sluice.Message) (Place, error) {
+	name, p := m.Connection, Up(m.Connection)
+	if m.IsCommand() {
+		name, p = m.Network, Down(m.Network)
+		if name == "" {
+			return "", sluice.Errorf(sluice.CodeInvalid, "The command names no network.")
+		}
+	}
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c <= ' ', c == '.', c == '*', c == '>', c >= 0x7f:
+			return "", sluice.Errorf(sluice.CodeInvalid, "%q cannot name a place in the journal.", name)
+		}
+	}
+	return p, nil
+}
+
+// place is what is known of a place. Its lock is held for short: never while
+// something is read or written, nor while a handler runs.
+type place struct {
+	name Place
+	sink bool // see unrouted
+
+	mu      sync.Mutex
+	last    uint64 // the last number that is in the stream
+	lastSeq uint64 // the sequence of the message that it is in
+	seq     uint64 // the entries that are not done lie in this message and later ones
+	done    window
+	// How many of those that are done ended how.
+	delivered, expired, failed, filtered uint64
+
+	reader *reader // nil: nobody reads
+	dirty  bool    // the book has changed since it was written
+	gone   bool    // dropped: nothing is to be written any more
+
+	// trimmable is the seq of a book that was written, and trimmed how far
+	// the stream was trimmed.
+	trimmable, written, trimmed uint64
+}
+
+// pending is how many entries are not done. The lock is held.
+func (p *place) pending() uint64 { return p.last - p.done.floor - p.done.above }
+
+func (p *place) counters() sluice.Counters {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return sluice.Counters{
+		Received:  p.last,
+		Delivered: p.delivered,
+		Pending:   p.pending(),
+		Expired:   p.expired,
+		Failed:    p.failed,
+		Filtered:  p.filtered,
+	}
+}
+
+// touch marks the book as changed and reports whether that is new. The lock is
+// held.
+func (p *place) touch() bool {
+	fresh := !p.dirty && !p.gone
+	p.dirty = true
+	return fresh
+}
+
+// dropping reports whether the place is being dropped.
+func (p *place) dropping() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.gone
+}
+
+// count adds n to the counter of an outcome. The lock is held.
+func (p *place) count(o Outcome, n uint64) {
+	switch o {
+	case Delivered:
+		p.delivered += n
+	case Expired:
+		p.expired += n
+	case Filtered:
+		p.filtered += n
+	default:
+		p.failed += n
+	}
+}
+
+// settle says that entry number is over, and reports whether it was not
+// already. The lock is held.
+func (p *place) settle(number uint64, o Outcome) bool {
+	if !p.done.add(number) {
+		return false
+	}
+	p.count(o, 1)
+	p.rewind()
+	return true
+}
+
+// rewind moves seq after the floor was raised. The lock is held.
+func (p *place) rewind() {
+	if p.reader != nil {
+		p.seq = p.reader.startOf(p.done.floor+1, p.seq)
+	}
+	if p.done.floor == p.last {
+		p.seq = p.lastSeq + 1
+	}
+}
+
+// give up says that all entries up to number are over; those that were not
+// done end with o. seq is the message that number+1 lies in. It returns how
+// many they were. The lock is held.
+func (p *place) giveUp(number, seq uint64, o Outcome) uint64 {
+	n := p.done.raise(number)
+	p.count(o, n)
+	p.seq = max(p.seq, seq)
+	p.rewind()
+	return n
+}
+
+const bookVersion = 1
+
+// appendBook appends the book of p. The lock is held.
+func (p *place) appendBook(b []byte) []byte {
+	start := len(b)
+	b = append(b, bookVersion)
+	for _, v := range [...]uint64{
+		p.last, p.lastSeq, p.seq, p.done.floor, p.delivered, p.expired, p.failed, p.filtered,
+	} {
+		b = binary.AppendUvarint(b, v)
+	}
+	b = p.done.appendBits(b)
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli()))
+}
+
+// readBook sets p to what a book says.
+func (p *place) readBook(b []byte) error {
+	if len(b) < 5 || b[0] != bookVersion {
+		return errDamaged
+	}
+	body := b[:len(b)-4]
+	if crc32.Checksum(body, castagnoli()) != binary.LittleEndian.Uint32(b[len(b)-4:]) {
+		return errDamaged
+	}
+	body = body[1:]
+	var floor uint64
+	for _, v := range [...]*uint64{
+		&p.last, &p.lastSeq, &p.seq, &floor, &p.delivered, &p.expired, &p.failed, &p.filtered,
+	} {
+		u, n := binary.Uvarint(body)
+		if n <= 0 {
+			return errDamaged
+		}
+		*v, body = u, body[n:]
+	}
+	p.done = openWindow(floor, body)
+	return nil
+}

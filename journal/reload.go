@@ -1,0 +1,265 @@
+package journal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"sluice"
+)
+
+// reloaded is the message of the stream that was read again last: the entries
+// of a device often lie close together.
+type reloaded struct {
+	mu   sync.Mutex
+	seq  uint64
+	data []byte
+}
+
+// load reads an entry again whose document was not kept.
+func (r *reader) load(w waiting) (*sluice.Message, error) {
+	r.reload.mu.Lock()
+	data := r.reload.data
+	if r.reload.seq != w.seq {
+		data = nil
+	}
+	r.reload.mu.Unlock()
+	if data == nil {
+		s, err := r.j.entries.at(r.base, w.seq)
+		if err != nil {
+			return nil, err
+		}
+		data = s.data
+		r.reload.mu.Lock()
+		r.reload.seq, r.reload.data = w.seq, data
+		r.reload.mu.Unlock()
+	}
+	b, err := openBundle(data)
+	for err == nil && b.more() {
+		var number uint64
+		var body []byte
+		number, body, err = b.take()
+		if number != w.number {
+			if number != 0 {
+				err = nil // damage to another entry is not ours
+			}
+			continue
+		}
+		if err != nil {
+			break
+		}
+		m := new(sluice.Message)
+		return m, decodeEntry(m, number, body)
+	}
+	return nil, errDamaged
+}
+
+// keep keeps what was read again until it is over.
+func (r *reader) keep(d *device, m *sluice.Message) {
+	m.Document = bytes.Clone(m.Document) // not the whole bundle
+	r.p.mu.Lock()
+	defer r.p.mu.Unlock()
+	d.queue.front().m = m
+	r.bytes += cost(m)
+}
+
+// unloadable handles an entry that cannot be read again: it is tried again,
+// or, where it is damaged or gone, counted as lost.
+func (r *reader) unloadable(d *device, w waiting, err error) {
+	p := r.p
+	if !errors.Is(err, errDamaged) && !errors.Is(err, errNotFound) {
+		p.mu.Lock()
+		if !r.closing {
+			d.pauses++
+			r.later(d, backoff(d.pauses, r.j.o.Rand()))
+		}
+		p.mu.Unlock()
+		if r.base.Err() == nil {
+			r.j.o.Log.Warn("cannot read the stream", "place", string(p.name), "error", err)
+		}
+		return
+	}
+	p.mu.Lock()
+	fresh := p.settle(w.number, Failed)
+	r.advance(d)
+	touched := p.touch()
+	p.mu.Unlock()
+	r.j.books.changed(p, touched)
+	if fresh {
+		r.j.lost(p, w.number, w.number, 1)
+	}
+}
+
+// fetch reads from the stream, from a sequence on, and takes what it finds.
+func (r *reader) fetch(ctx context.Context, from uint64) error {
+	got, err := r.j.entries.batch(ctx, string(r.p.name), from, maxFetch, maxFetchBytes)
+	if errors.Is(err, errNotFound) {
+		r.missing(from)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, s := range got {
+		if !r.takeBundle(s) {
+			break
+		}
+	}
+	return nil
+}
+
+// missing is called when nothing can be read of the place from a sequence on,
+// although its numbers say that there is something.
+func (r *reader) missing(from uint64) {
+	p := r.p
+	p.mu.Lock()
+	if !r.behind() || r.nextSeq != from {
+		p.mu.Unlock()
+		return
+	}
+	if from <= p.lastSeq {
+		// One that cannot be read stands before others that perhaps can.
+		r.nextSeq = from + 1
+		p.mu.Unlock()
+		return
+	}
+	first, last := r.next, p.last
+	lost := r.skip(last)
+	fresh := p.touch()
+	p.mu.Unlock()
+	r.j.books.changed(p, fresh)
+	r.j.lost(p, first, last, lost)
+}
+
+// skip takes the numbers up to last as lost and returns how many of them were
+// not done. When the window does not hold them, it takes none: it is called
+// again when what comes before is over. The lock is held.
+func (r *reader) skip(last uint64) (lost uint64) {
+	p := r.p
+	if p.done.floor+1 == r.next {
+		r.next = last + 1
+		return p.giveUp(last, 0, Failed)
+	}
+	if !r.fits(last) {
+		return 0
+	}
+	for ; r.next <= last; r.next++ {
+		if p.settle(r.next, Failed) {
+			lost++
+		}
+	}
+	return lost
+}
+
+// fits reports whether entries up to a number can be taken now; if not, the
+// reader waits until the floor has risen. The lock is held.
+func (r *reader) fits(last uint64) bool {
+	if r.p.done.fits(last) {
+		return true
+	}
+	r.stuck, r.stuckAt = true, r.p.done.floor
+	return false
+}
+
+// takeBundle takes the entries of a message of the stream. It reports false
+// when it cannot go on now.
+func (r *reader) takeBundle(s stored) bool {
+	p := r.p
+	b, err := openBundle(s.data)
+	ms := decodeBundle(b, err)
+
+	p.mu.Lock()
+	if r.closing {
+		p.mu.Unlock()
+		return false
+	}
+	first, lost := r.next, uint64(0)
+	if err == nil && b.first > r.next {
+		lost = r.skip(b.first - 1)
+	}
+	if err == nil && (b.first > r.next || !r.fits(b.last())) {
+		p.mu.Unlock()
+		return false
+	}
+	var damaged []uint64
+	if err == nil {
+		r.starts.push(start{b.first, s.seq})
+		damaged = r.takeAll(b, ms, s.seq)
+	}
+	r.nextSeq = max(r.nextSeq, s.seq+1)
+	fresh := false
+	if lost > 0 || len(damaged) > 0 {
+		fresh = p.touch()
+	}
+	p.mu.Unlock()
+	r.j.books.changed(p, fresh)
+	r.j.stats.fetched.Add(uint64(len(ms)))
+	if lost > 0 {
+		r.j.lost(p, first, b.first-1, lost)
+	}
+	if n := len(damaged); n > 0 {
+		r.j.lost(p, damaged[0], damaged[n-1], uint64(n))
+	}
+	return true
+}
+
+// decodeBundle decodes a bundle's entries; one that is damaged is nil.
+func decodeBundle(b bundle, err error) []*sluice.Message {
+	if err != nil {
+		return nil
+	}
+	ms := make([]*sluice.Message, 0, b.count)
+	for b.more() {
+		number, body, err := b.take()
+		if number == 0 {
+			break
+		}
+		m := new(sluice.Message)
+		if err != nil || decodeEntry(m, number, body) != nil {
+			m = nil
+		}
+		ms = append(ms, m)
+	}
+	return ms
+}
+
+// takeAll takes the entries of a bundle that were not taken, and counts those
+// that are damaged, whose numbers it returns. The lock is held.
+func (r *reader) takeAll(b bundle, ms []*sluice.Message, seq uint64) (damaged []uint64) {
+	for i := range b.count {
+		number := b.first + i
+		switch {
+		case number < r.next: // taken from memory meanwhile
+		case i < uint64(len(ms)) && ms[i] != nil:
+			r.take(ms[i], seq)
+		default:
+			r.next = number + 1
+			if r.p.settle(number, Failed) {
+				damaged = append(damaged, number)
+			}
+		}
+	}
+	return damaged
+}
+
+// lost tells that entries of a place are lost by damage.
+func (j *Journal) lost(p *place, first, last, n uint64) {
+	if n == 0 {
+		return
+	}
+	j.stats.lost.Add(n)
+	j.gapEvent(p, fmt.Sprintf("%d entries of %s cannot be read, between numbers %d and %d. They are counted as failed.", n, p.name, first, last))
+}
+
+func (j *Journal) gapEvent(p *place, detail string) {
+	e := sluice.Event{
+		Level: sluice.LevelError, Type: sluice.EventJournalGap, Label: "Journal damaged", Detail: detail,
+		Hint: "Check the disk of the data directory.",
+	}
+	if name, ok := cutUp(p.name); ok {
+		e.Connection = name
+	}
+	j.o.Events.Record(e)
+}
