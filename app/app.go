@@ -12,13 +12,10 @@ import (
 	"time"
 
 	"sluice"
-	"sluice/api"
 	"sluice/connection"
 	"sluice/connector/awsiot"
 	"sluice/flow"
 	"sluice/internal/datadir"
-	"sluice/internal/natsd"
-	"sluice/internal/seal"
 	"sluice/journal"
 	"sluice/network/thingpark"
 	"sluice/store"
@@ -111,6 +108,7 @@ type App struct {
 	networks    *networks
 	metrics     *metrics
 	handler     http.Handler
+	deleted     chan struct{} // something stored has changed: see tidy
 }
 
 // New opens the data directory and all that lives in it, and listens; nothing
@@ -124,7 +122,7 @@ func New(ctx context.Context, o Options) (*App, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	a := &App{options: o}
+	a := &App{options: o, deleted: make(chan struct{}, 1)}
 	if err := a.open(ctx); err != nil {
 		a.close()
 		return nil, err
@@ -177,6 +175,7 @@ func (a *App) Run(ctx context.Context) error {
 		{"store", a.store.Run, 5 * time.Second},
 		{"journal", a.journal.Run, 5 * time.Second},
 		{"metrics", a.metrics.Run, 2 * time.Second},
+		{"tidy", a.tidy, 2 * time.Second},
 		{"networks", a.networks.Run, 10 * time.Second},
 		{"connections", a.connections.Run, 10 * time.Second},
 		{"drain", func(ctx context.Context) error { <-ctx.Done(); a.drain(drain); return nil }, drain + time.Second},

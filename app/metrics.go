@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"strconv"
 	"sync"
 	"time"
@@ -25,6 +26,7 @@ type metrics struct {
 	store   *store.Store
 	router  *flow.Router
 	clock   sluice.Clock
+	log     *slog.Logger
 
 	mu      sync.Mutex
 	records map[string]*record
@@ -42,8 +44,8 @@ type record struct {
 	active map[uint64]int64
 }
 
-func newMetrics(j *journal.Journal, s *store.Store, r *flow.Router, clock sluice.Clock) *metrics {
-	return &metrics{journal: j, store: s, router: r, clock: clock, records: map[string]*record{}}
+func newMetrics(j *journal.Journal, s *store.Store, r *flow.Router, clock sluice.Clock, log *slog.Logger) *metrics {
+	return &metrics{journal: j, store: s, router: r, clock: clock, log: log, records: map[string]*record{}}
 }
 
 func blobKey(connection string) string { return "metrics." + connection }
@@ -160,7 +162,9 @@ func (m *metrics) keep() {
 		if err != nil {
 			continue // numbers and times: it cannot fail
 		}
-		m.store.PutBlob(blobKey(id), blob)
+		if err := m.store.PutBlob(blobKey(id), blob); err != nil {
+			m.log.Error("metrics not kept", "connection", id, "error", err)
+		}
 	}
 }
 

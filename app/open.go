@@ -2,13 +2,10 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"net/http"
-	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -91,7 +88,7 @@ func (a *App) openJetStream(ctx context.Context) (*nats.Conn, error) {
 func (a *App) wire(sealer sluice.Sealer) {
 	o := a.options
 	a.router = flow.New(flow.Options{Journal: a.journal, Devices: a.store, Clock: o.Clock})
-	a.metrics = newMetrics(a.journal, a.store, a.router, o.Clock)
+	a.metrics = newMetrics(a.journal, a.store, a.router, o.Clock, o.Log)
 	a.connections = connection.New(connection.Options{
 		Connectors: o.Connectors,
 		Journal:    reader{a.journal, a.metrics},
@@ -128,6 +125,10 @@ func (a *App) reconcile() {
 	a.router.Set(a.store.Flows(), ids)
 	a.connections.Apply(a.store.Connections())
 	a.networks.Changed()
+	select {
+	case a.deleted <- struct{}{}:
+	default:
+	}
 }
 
 // journaled takes reports that Sluice makes itself for one connection.
@@ -141,7 +142,7 @@ func (a *App) journaled() sluice.Handler {
 func (a *App) ready() error {
 	select {
 	case <-a.networks.ready:
-		return a.journal.Health()
+		return a.journal.Err()
 	default:
 		return errors.New("the networks are not open yet")
 	}

@@ -17,10 +17,11 @@ import (
 type ledger struct {
 	mu      sync.Mutex
 	devices map[string]*account
-	posted  map[entry]time.Time // not arrived yet
+	early   map[entry]time.Time // arrived before their answer: when
+	late    map[entry]time.Time // accepted, not arrived yet: when the posting began
 
 	accepted, refused, arrived, missing, twice, disordered int
-	latencies                                              []time.Duration // since the last take
+	latencies                                              []time.Duration // since recent was last called
 	all                                                    histogram
 }
 
@@ -41,7 +42,7 @@ type state struct {
 }
 
 func newLedger() *ledger {
-	return &ledger{devices: map[string]*account{}, posted: map[entry]time.Time{}}
+	return &ledger{devices: map[string]*account{}, early: map[entry]time.Time{}, late: map[entry]time.Time{}}
 }
 
 // at returns the state of a report; called with the lock held.
@@ -57,28 +58,26 @@ func (l *ledger) at(e entry) (*account, *state) {
 	return a, &a.states[e.fCnt]
 }
 
-// post notes that a report is being posted.
-func (l *ledger) post(devEUI string, fCnt uint32, now time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.posted[entry{devEUI, fCnt}] = now
-}
-
-// answer notes what Sluice answered: accepted is a 200.
-func (l *ledger) answer(devEUI string, fCnt uint32, accepted bool) {
+// answer notes what Sluice answered to a report whose posting began at start:
+// accepted is a 200.
+func (l *ledger) answer(devEUI string, fCnt uint32, start time.Time, accepted bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e := entry{devEUI, fCnt}
 	if !accepted {
 		l.refused++
-		delete(l.posted, e)
+		delete(l.early, e) // it arrived all the same: that is allowed
 		return
 	}
 	l.accepted++
 	_, s := l.at(e)
 	s.accepted = true
-	if s.arrivals == 0 {
+	if t, ok := l.early[e]; ok {
+		delete(l.early, e)
+		l.took(t.Sub(start))
+	} else if s.arrivals == 0 {
 		l.missing++
+		l.late[e] = start
 	}
 }
 
@@ -98,40 +97,48 @@ func (l *ledger) arrive(devEUI string, fCnt uint32, now time.Time) {
 	l.arrived++
 	if s.accepted {
 		l.missing--
+		l.took(now.Sub(l.late[e]))
+		delete(l.late, e)
+	} else {
+		l.early[e] = now
 	}
 	if fCnt < a.last {
 		l.disordered++
 	}
 	a.last = max(a.last, fCnt)
-	if t, ok := l.posted[e]; ok {
-		delete(l.posted, e)
-		l.latencies = append(l.latencies, now.Sub(t))
-		l.all.add(now.Sub(t))
-	}
 }
 
-// totals is what the ledger says at one moment.
+// took notes the time from POST to arrival; called with the lock held.
+func (l *ledger) took(d time.Duration) {
+	l.latencies = append(l.latencies, d)
+	l.all.add(d)
+}
+
+// totals is what the ledger says at one moment; missing are accepted and not
+// arrived.
 type totals struct {
-	accepted, refused, arrived, twice, disordered int
-	// missing are accepted and not arrived.
-	missing  int
-	p50, p99 time.Duration // of those that arrived since the last look
+	accepted, refused, arrived, missing, twice, disordered int
 }
 
-// look returns the totals, and the percentiles since the last look.
-func (l *ledger) look() totals {
+func (l *ledger) totals() totals {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	t := totals{
+	return totals{
 		accepted: l.accepted, refused: l.refused, arrived: l.arrived,
-		twice: l.twice, disordered: l.disordered, missing: l.missing,
+		missing: l.missing, twice: l.twice, disordered: l.disordered,
 	}
+}
+
+// recent returns the percentiles of what arrived since it was last called.
+func (l *ledger) recent() (p50, p99 time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	slices.Sort(l.latencies)
 	if n := len(l.latencies); n > 0 {
-		t.p50, t.p99 = l.latencies[n/2], l.latencies[min(n-1, n*99/100)]
+		p50, p99 = l.latencies[n/2], l.latencies[min(n-1, n*99/100)]
 	}
 	l.latencies = l.latencies[:0]
-	return t
+	return p50, p99
 }
 
 // percentile is over the whole run.
