@@ -116,13 +116,15 @@ func (d *draft) err(what string) error {
 	if len(d.problems) == 0 {
 		return nil
 	}
-	count := "one problem"
+	what = "The " + what + " is not right: "
 	if n := len(d.problems); n > 1 {
-		count = fmt.Sprintf("%d problems", n)
+		what += fmt.Sprintf("%d problems.", n)
+	} else {
+		what += d.problems[0].Path + ": " + d.problems[0].Message + "."
 	}
 	return &sluice.Error{
 		Code:    sluice.CodeInvalid,
-		Message: fmt.Sprintf("The %s is not right: %s.", what, count),
+		Message: what,
 		Hint:    "Nothing was stored. Correct all that 'fields' names and send it again.",
 		Fields:  d.problems,
 	}

@@ -299,7 +299,7 @@ func TestListConnections(t *testing.T) {
 func TestListParameters(t *testing.T) {
 	h := newHarness(t)
 	a := h.do("GET", "/connections?page=0&perPage=101", "").want(http.StatusBadRequest)
-	equal(t, a.fields(), map[string]string{"page": "expected number >= 1", "perPage": "expected number <= 100"})
+	equal(t, a.fields(), map[string]string{"page": "must be a number not below 1", "perPage": "must be a number not above 100"})
 	equal(t, a.Header.Get("Content-Type"), "application/json")
 	equal(t, a.json()["code"], any("com-4000"))
 	a = h.do("GET", "/connections?prePage=3", "").want(http.StatusBadRequest)

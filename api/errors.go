@@ -126,7 +126,9 @@ func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 func (s *server) answer(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	if err := json.NewEncoder(w).Encode(body); err != nil {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false) // as huma writes
+	if err := enc.Encode(body); err != nil {
 		s.Log.Debug("answer not written", "error", err)
 	}
 }

@@ -50,7 +50,7 @@ const exampleNetwork = `{
   "name": "ThingPark Europe",
   "configuration": {
     "asId": "TWA_100000001.999.AS-1-12345678",
-    "asKey": "c6f5e3b263092120b8766b9aed9c41b4",
+    "asKey": "00112233445566778899aabbccddeeff",
     "downlinkUrl": "https://lrc.example.com/thingpark/lrc/rest/downlink",
     "maxTimeDeviation": "60s"
   }

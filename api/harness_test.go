@@ -64,7 +64,8 @@ func (d *door) Kind() string { return "thingpark" }
 
 func (d *door) Schema() json.RawMessage {
 	return json.RawMessage(`{"type":"object","additionalProperties":false,"properties":{
-		"asId":{"type":"string"},"asKey":{"type":"string","format":"password"},"downlinkUrl":{"type":"string"}}}`)
+		"asId":{"type":"string"},"asKey":{"type":"string","format":"password"},"downlinkUrl":{"type":"string"},
+		"maxTimeDeviation":{"type":"string"}}}`)
 }
 
 func (d *door) Check(json.RawMessage) []sluice.Problem { return d.problems }

@@ -68,13 +68,30 @@ func parameterError(op *huma.Operation, status string, e *huma.ErrorModel) error
 	v := errorView{Code: string(sluice.CodeInvalid), Message: "The parameters of the request are not right."}
 	for _, d := range e.Errors {
 		name := d.Location[strings.Index(d.Location, ".")+1:]
-		message := d.Message
-		if message == "unknown query parameter" {
-			message = unknownParameter(op, name)
-		}
-		v.Fields = append(v.Fields, problemView{Path: name, Message: message})
+		v.Fields = append(v.Fields, problemView{Path: name, Message: parameterSentence(op, name, d.Message)})
 	}
 	return v
+}
+
+// parameterSentence is what huma says of a parameter in the words that are used
+// of bodies. What it does not know stays as it is.
+func parameterSentence(op *huma.Operation, name, message string) string {
+	if message == "unknown query parameter" {
+		return unknownParameter(op, name)
+	}
+	for theirs, ours := range map[string]string{
+		"invalid integer":                   "must be a whole number",
+		"invalid boolean":                   "must be true or false",
+		"expected number >= ":               "must be a number not below ",
+		"expected number <= ":               "must be a number not above ",
+		"expected value to be one of ":      "must be one of ",
+		"expected string to match pattern ": "must match the pattern ",
+	} {
+		if rest, ok := strings.CutPrefix(message, theirs); ok {
+			return ours + strings.ReplaceAll(rest, `"`, "")
+		}
+	}
+	return message
 }
 
 func unknownParameter(op *huma.Operation, name string) string {
