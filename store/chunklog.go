@@ -20,6 +20,13 @@ type chunkLog struct {
 	subject string
 	size    int64 // bytes of the chunks in the log
 	base    int64 // size after the log was last written anew
+	slack   int64 // what the log may have beyond a multiple of what it says
+}
+
+const chunkSlack = 4 << 20
+
+func newChunkLog(js jetstream.JetStream, stream jetstream.Stream, subject string) chunkLog {
+	return chunkLog{js: js, stream: stream, subject: subject, slack: chunkSlack}
 }
 
 // chunkOverhead is about what the server adds to a chunk on disk.
@@ -47,7 +54,7 @@ func (l *chunkLog) publish(ctx context.Context, chunk []byte) (uint64, error) {
 
 // worn reports whether the log is much larger than what it says, which would
 // take about live bytes.
-func (l *chunkLog) worn(live int64) bool { return l.size > 4<<20+3*max(live, l.base) }
+func (l *chunkLog) worn(live int64) bool { return l.size > l.slack+3*max(live, l.base) }
 
 // rewrite writes all records anew and then removes what was there before. Cut
 // short, it leaves a log that is longer than it need be, and right; it is then

@@ -42,7 +42,7 @@ func openDevices(ctx context.Context, js jetstream.JetStream, log *slog.Logger) 
 		return nil, err
 	}
 	d := newDevices()
-	d.writer.log = chunkLog{js: js, stream: stream, subject: deviceSubject}
+	d.writer.log = newChunkLog(js, stream, deviceSubject)
 	err = readAll(ctx, js, stream, func(m *jetstream.RawStreamMsg) error {
 		d.writer.log.loaded(m.Data)
 		if err := d.load(m.Data); err != nil {

@@ -201,3 +201,9 @@ func copyFile(from, to string) error {
 	}
 	return out.Close()
 }
+
+func canceled() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx, cancel
+}

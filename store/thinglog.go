@@ -75,11 +75,7 @@ func (t *things) newMemory(connectionID string) *memory {
 		connection: connectionID,
 		euis:       make(map[uint64]thing),
 		odd:        make(map[string]thing),
-		log: chunkLog{
-			js:      t.writer.js,
-			stream:  t.writer.stream,
-			subject: thingSubject + token(connectionID),
-		},
+		log:        newChunkLog(t.writer.js, t.writer.stream, thingSubject+token(connectionID)),
 	}
 }
 
