@@ -26,6 +26,9 @@ const (
 	downlinkPattern = "tpx/things/{DevEUI}/downlink"
 )
 
+// cloudID is the client id of the cloud application.
+const cloudID = "cloud-application"
+
 // dialCloud connects to the broker at addr and subscribes; arrived is called
 // for each uplink, one after another.
 func dialCloud(ctx context.Context, addr, clientID string, config *tls.Config, arrived func(topic string, payload []byte)) (*cloud, error) {

@@ -80,6 +80,8 @@ type demo struct {
 	bridge *app.App
 	begun  time.Time
 	lost   watch // sessions lost
+	// missing is what the last line found neither arrived nor waiting.
+	missing int
 }
 
 func (d *demo) run(ctx context.Context, data string) error {

@@ -2,7 +2,6 @@ package demo
 
 import (
 	"fmt"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -44,14 +43,17 @@ func (d *demo) event(e sluice.Event) {
 }
 
 // printLine prints how things stand. Lost is what was accepted and is neither
-// at the subscriber nor waiting in Sluice.
+// at the subscriber nor waiting in Sluice, now and a second ago: what AWS has
+// acknowledged takes a moment to the subscriber.
 func (d *demo) printLine() {
 	t := d.world.ledger.totals()
 	p50, p99 := d.world.ledger.recent()
 	c := d.bridge.Counters(d.world.ConnectionID)
 	_, _, twice := d.world.commands.counts()
 	queued, _ := d.world.LRC.Count()
-	lost := max(0, t.missing-int(c.Pending))
+	missing := max(0, t.missing-int(c.Pending))
+	lost := min(missing, d.missing)
+	d.missing = missing
 	fmt.Fprintf(d.Out, "%5s %11d %11d %10d %8d %5d %6d %10d %8s %8s\n",
 		time.Since(d.begun).Truncate(time.Second), t.accepted, c.Received, c.Delivered, c.Pending, lost, t.twice+twice, queued,
 		milliseconds(p50), milliseconds(p99))
@@ -63,7 +65,7 @@ func (d *demo) printSummary() {
 	c := d.bridge.Counters(d.world.ConnectionID)
 	busiest, clients := 0, 0
 	for id, s := range d.world.AWS.ClientStats() {
-		if s.Published > 0 && !strings.HasPrefix(id, "cloud-") {
+		if s.Published > 0 && id != cloudID {
 			clients++
 			busiest = max(busiest, s.PeakRate)
 		}

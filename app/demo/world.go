@@ -79,7 +79,7 @@ func (w *World) start(ctx context.Context, o WorldOptions) (err error) {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(w.AWS.CAPEM()))
-	w.cloud, err = dialCloud(ctx, w.AWS.MQTTAddr(), "cloud-application",
+	w.cloud, err = dialCloud(ctx, w.AWS.MQTTAddr(), cloudID,
 		&tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}, ServerName: "localhost", MinVersion: tls.VersionTLS12}, w.uplink)
 	return err
 }
@@ -210,6 +210,12 @@ func (w *World) Verdict(duplicatesMayBe bool) error {
 		return nil
 	}
 	return errors.New(strings.Join(wrong, "; "))
+}
+
+// Cut ends the links of all clients but the cloud application, with a reason
+// code of MQTT 5.
+func (w *World) Cut(code byte) {
+	w.AWS.Disconnect(code, func(id string) bool { return id != cloudID })
 }
 
 // Totals are the ledger's counts.
