@@ -194,7 +194,7 @@ func unreachable(err error) error {
 	switch {
 	case errors.As(err, &timeout) && timeout.Timeout():
 		f.Reason, f.Message = sluice.ReasonTimeout, "The network server did not answer in time."
-	case errors.As(err, &verification) || errors.As(err, &record):
+	case errors.As(err, &verification) || errors.As(err, &record) || errors.Is(err, http.ErrSchemeMismatch):
 		f.Reason, f.Message = sluice.ReasonTLS, "No secure connection to the network server could be made."
 		f.Hint = "Check the network's downlinkUrl and the server's certificate."
 	}

@@ -50,11 +50,9 @@ func (f *Fleet) Make(kind sluice.Kind, form Form, i int) *Report {
 	defer d.mu.Unlock()
 	now := f.o.Clock()
 	root := kind
-	payload := ""
 	switch kind {
 	case sluice.KindUplink:
 		d.fCntUp++
-		payload = uplinkOf(d).payload()
 	case JoinRequest:
 		root = sluice.KindUplink
 	case sluice.KindDownlinkSent:
@@ -68,7 +66,7 @@ func (f *Fleet) Make(kind sluice.Kind, form Form, i int) *Report {
 	if kind == sluice.KindBSAlarm {
 		r.DevEUI = baseStation(0)
 	}
-	r.Query = string(f.appendQuery(nil, kind, d, now, payload))
+	r.Query = string(f.appendQuery(nil, kind, d, now))
 	return r
 }
 
@@ -103,7 +101,7 @@ func (f *Fleet) fields(w *writer, kind sluice.Kind, d *device, now time.Time) {
 	}
 	w.text("Lrcid", "00000B17")
 	w.text("CustomerID", f.o.CustomerID)
-	f.customer(w, d)
+	w.object("CustomerData", d.customer)
 	switch kind {
 	case sluice.KindDownlinkSent:
 		w.whole("FPort", 7)
@@ -158,7 +156,7 @@ func (f *Fleet) alarm(w *writer, kind sluice.Kind, d *device, now time.Time) {
 		return
 	}
 	w.text("DevEUI", d.devEUI)
-	f.customer(w, d)
+	w.object("CustomerData", d.customer)
 }
 
 func (f *Fleet) join(w *writer, d *device, now time.Time) {
@@ -175,7 +173,7 @@ func (f *Fleet) join(w *writer, d *device, now time.Time) {
 	w.real("airtime", 0.411648)
 	w.whole("Late", 0)
 	w.text("CustomerID", f.o.CustomerID)
-	f.customer(w, d)
+	w.object("CustomerData", d.customer)
 	w.text("ModelCfg", f.o.ModelCfg)
 }
 
@@ -187,25 +185,25 @@ type uplink struct {
 }
 
 func uplinkOf(d *device) uplink {
-	eui, _ := strconv.ParseUint(d.devEUI, 16, 64)
-	x := eui*0x9E3779B97F4A7C15 + uint64(d.fCntUp)*0xBF58476D1CE4E5B9
+	x := d.number*0x9E3779B97F4A7C15 + uint64(d.fCntUp)*0xBF58476D1CE4E5B9
 	x ^= x >> 31
 	x *= 0x94D049BB133111EB
 	return uplink{draw: x ^ x>>29, fCntUp: d.fCntUp}
 }
 
-// payload is 12 bytes: the counter and what was "measured".
-func (u uplink) payload() string {
-	var b [12]byte
-	binary.BigEndian.PutUint32(b[:], u.fCntUp)
-	binary.BigEndian.PutUint64(b[4:], u.draw)
-	return hex.EncodeToString(b[:])
+// appendPayload appends 12 bytes in hexadecimal digits: the counter and what
+// was "measured".
+func (u uplink) appendPayload(b []byte) []byte {
+	var p [12]byte
+	binary.BigEndian.PutUint32(p[:], u.fCntUp)
+	binary.BigEndian.PutUint64(p[4:], u.draw)
+	return hex.AppendEncode(b, p[:])
 }
 
-func (u uplink) mic() string {
-	var b [4]byte
-	binary.BigEndian.PutUint32(b[:], uint32(u.draw>>32)^0x5A5A5A5A)
-	return hex.EncodeToString(b[:])
+func (u uplink) appendMIC(b []byte) []byte {
+	var m [4]byte
+	binary.BigEndian.PutUint32(m[:], uint32(u.draw>>32)^0x5A5A5A5A)
+	return hex.AppendEncode(b, m[:])
 }
 
 // radio returns how base station i heard the frame.
@@ -222,15 +220,18 @@ func (f *Fleet) uplink(w *writer, d *device, now time.Time) {
 	rssi, snr, esp := u.radio(0)
 	w.time("Time", now)
 	w.text("DevEUI", d.devEUI)
-	w.text("DevAddr", "0B"+d.devEUI[10:])
+	w.text("DevAddr", d.devEUI[8:])
 	w.whole("FPort", 7)
 	w.whole("FCntUp", int64(u.fCntUp))
 	w.whole("LostUplinksAS", 0)
 	w.whole("ADRbit", 1)
+	w.whole("ACKbit", 0)
+	w.whole("AckRequested", 0)
 	w.whole("MType", 2)
 	w.whole("FCntDn", int64(d.fCntDn))
-	w.text("payload_hex", u.payload())
-	w.text("mic_hex", u.mic())
+	w.bytes("payload_hex", u.appendPayload(w.space[:0]))
+	w.whole("PayloadEncryption", 0)
+	w.bytes("mic_hex", u.appendMIC(w.space[:0]))
 	w.text("Lrcid", "00000B17")
 	w.real("LrrRSSI", rssi)
 	w.real("LrrSNR", snr)
@@ -258,7 +259,7 @@ func (f *Fleet) uplink(w *writer, d *device, now time.Time) {
 	w.endList()
 	w.end("Lrrs")
 	w.text("CustomerID", f.o.CustomerID)
-	f.customer(w, d)
+	w.object("CustomerData", d.customer)
 	w.object("BaseStationData", `{"doms":[{"n":"North","g":"Area"}],"name":"Roof of the mill"}`)
 	w.text("ModelCfg", f.o.ModelCfg)
 	w.object("DriverCfg", `{"mod":{"pId":"sluice","mId":"weather","ver":"1"},"app":{"pId":"sluice","mId":"weather","ver":"1"}}`)
@@ -269,23 +270,25 @@ func (f *Fleet) uplink(w *writer, d *device, now time.Time) {
 	w.real("Frequency", 867.3)
 	w.text("DynamicClass", "A")
 	w.whole("MaxWaitASResps", 0)
+	w.whole("BatteryLevel", 214)
+	w.time("BatteryTime", now.Add(-time.Hour))
 }
 
-// customer writes CustomerData.
-func (f *Fleet) customer(w *writer, d *device) {
+// customer makes the CustomerData of a device.
+func customer(devEUI string, tags []string) string {
 	var b strings.Builder
 	b.WriteString(`{"loc":{"lat":"47.3769","lon":"8.5417"},"alr":{"pro":"SLUICE/WEATHER","ver":"1"},"tags":[`)
-	for i, tag := range f.o.Tags {
+	for i, tag := range tags {
 		if i > 0 {
 			b.WriteByte(',')
 		}
 		b.WriteString(strconv.Quote(tag))
 	}
-	b.WriteString(`],"name":"Station `)
-	b.WriteString(d.devEUI[8:])
-	b.WriteString(`"}`)
-	w.object("CustomerData", b.String())
+	return b.String() + `],"name":"Station ` + devEUI[8:] + `"}`
 }
 
-// baseStation is the LrrID of a base station that exists nowhere else.
-func baseStation(i int) string { return "5E0000" + strconv.FormatInt(int64(0xA0+i), 16) }
+// baseStation is the LrrID of one of three base stations that exist nowhere
+// else.
+func baseStation(i int) string {
+	return [...]string{"5E000010", "5E000011", "5E000012"}[i]
+}

@@ -11,7 +11,6 @@ package thingparktest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/url"
 	"sync"
@@ -46,10 +45,12 @@ type Fleet struct {
 
 // device counts a device's frames. Its mutex keeps its reports in order.
 type device struct {
-	mu     sync.Mutex
-	devEUI string
-	fCntUp uint32
-	fCntDn uint32
+	mu       sync.Mutex
+	devEUI   string
+	number   uint64 // the DevEUI as a number
+	customer string // its CustomerData
+	fCntUp   uint32
+	fCntDn   uint32
 }
 
 // NewFleet makes a fleet. It does nothing until it is told to.
@@ -82,7 +83,9 @@ func NewFleet(o FleetOptions) (*Fleet, error) {
 	}
 	f := &Fleet{o: o, url: u, devices: make([]*device, o.Devices)}
 	for i := range f.devices {
-		f.devices[i] = &device{devEUI: fmt.Sprintf("%016X", o.First+uint64(i))}
+		n := o.First + uint64(i)
+		eui := fmt.Sprintf("%016X", n)
+		f.devices[i] = &device{devEUI: eui, number: n, customer: customer(eui, o.Tags)}
 	}
 	return f, nil
 }
@@ -134,7 +137,8 @@ func (f *Fleet) Run(ctx context.Context, l Load, each func(Result)) error {
 				if i >= len(f.devices) {
 					i = w
 				}
-				each(f.post(ctx, wire, f.devices[i]))
+				// What is begun is ended.
+				each(f.post(context.WithoutCancel(ctx), wire, f.devices[i]))
 			}
 		})
 	}
@@ -159,7 +163,7 @@ func (f *Fleet) post(ctx context.Context, w *wire, d *device) Result {
 	d.fCntUp++
 	now := f.o.Clock()
 	w.body = f.appendUplink(w.body[:0], d, now)
-	w.query = f.appendQuery(w.query[:0], sluice.KindUplink, d, now, uplinkOf(d).payload())
+	w.query = f.appendQuery(w.query[:0], sluice.KindUplink, d, now)
 	r := Result{DevEUI: d.devEUI, FCntUp: d.fCntUp, Start: time.Now()}
 	r.Status, r.Err = w.post(ctx, f.o.Form.contentType())
 	r.Took = time.Since(r.Start)
@@ -175,9 +179,6 @@ func (f *Fleet) Send(ctx context.Context, r *Report) Result {
 	result.Took = time.Since(result.Start)
 	return result
 }
-
-// errEnded is the error of a report that was not begun.
-var errEnded = errors.New("the context has ended")
 
 // pace spreads the work of one goroutine evenly in time.
 type pace struct {

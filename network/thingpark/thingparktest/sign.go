@@ -3,6 +3,7 @@ package thingparktest
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -10,11 +11,13 @@ import (
 	"sluice"
 )
 
+const timeLayout = "2006-01-02T15:04:05.000-07:00"
+
 // appendQuery appends the parameters of a report, percent-encoded and signed:
 // the Token is the SHA-256 of some fields of the body, the parameters before
 // it as they are before encoding, and the key. Source:
 // actility/thingpark-integrations, "LRC to AS tunnel".
-func (f *Fleet) appendQuery(b []byte, kind sluice.Kind, d *device, now time.Time, payload string) []byte {
+func (f *Fleet) appendQuery(b []byte, kind sluice.Kind, d *device, now time.Time) []byte {
 	device, port := d.devEUI, "7"
 	switch kind {
 	case sluice.KindLocation:
@@ -24,19 +27,17 @@ func (f *Fleet) appendQuery(b []byte, kind sluice.Kind, d *device, now time.Time
 	case sluice.KindBSAlarm:
 		device, port = baseStation(0), "0"
 	}
-	infos := "SLUICE_LAB-1-" + strconv.FormatUint(uint64(d.fCntUp), 10)
 	plain := append(b, "LrnDevEui="...)
 	plain = append(plain, device...)
 	plain = append(append(plain, "&LrnFPort="...), port...)
-	plain = append(append(plain, "&LrnInfos="...), infos...)
+	plain = strconv.AppendUint(append(plain, "&LrnInfos=SLUICE_LAB-1-"...), uint64(d.fCntUp), 10)
 	if f.o.ASKey == "" {
 		return plain
 	}
-	// What needs encoding is only in what follows.
-	begin := len(plain)
+	encoded := plain
 	plain = append(append(plain, "&AS_ID="...), f.o.ASID...)
 	plain = append(plain, "&Time="...)
-	plain = now.AppendFormat(plain, "2006-01-02T15:04:05.000-07:00")
+	plain = now.AppendFormat(plain, timeLayout)
 
 	var space [512]byte
 	text := append(space[:0], f.o.CustomerID...)
@@ -45,7 +46,7 @@ func (f *Fleet) appendQuery(b []byte, kind sluice.Kind, d *device, now time.Time
 	case sluice.KindUplink:
 		text = append(text, port...)
 		text = strconv.AppendUint(text, uint64(d.fCntUp), 10)
-		text = append(text, payload...)
+		text = uplinkOf(d).appendPayload(text)
 	case sluice.KindDownlinkSent:
 		text = append(text, port...)
 		text = strconv.AppendUint(text, uint64(d.fCntDn), 10)
@@ -53,8 +54,19 @@ func (f *Fleet) appendQuery(b []byte, kind sluice.Kind, d *device, now time.Time
 	text = append(append(text, plain[len(b):]...), f.o.ASKey...)
 	sum := sha256.Sum256(text)
 
-	tail := strings.NewReplacer("+", "%2B", ":", "%3A", " ", "%20", "#", "%23", "%", "%25").Replace(string(plain[begin:]))
-	b = append(plain[:begin], tail...)
-	b = append(b, "&Token="...)
-	return hex.AppendEncode(b, sum[:])
+	// Only what follows needs encoding; it is written over the plain text.
+	encoded = append(append(encoded, "&AS_ID="...), url.QueryEscape(f.o.ASID)...)
+	encoded = append(encoded, "&Time="...)
+	var moment [32]byte
+	for _, c := range now.AppendFormat(moment[:0], timeLayout) {
+		switch c {
+		case ':':
+			encoded = append(encoded, "%3A"...)
+		case '+':
+			encoded = append(encoded, "%2B"...)
+		default:
+			encoded = append(encoded, c)
+		}
+	}
+	return hex.AppendEncode(append(encoded, "&Token="...), sum[:])
 }

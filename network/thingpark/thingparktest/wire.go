@@ -2,6 +2,7 @@ package thingparktest
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"io"
@@ -28,7 +29,7 @@ type wire struct {
 // post posts body with query and returns the status of the answer.
 func (w *wire) post(ctx context.Context, contentType string) (int, error) {
 	if err := ctx.Err(); err != nil {
-		return 0, errEnded
+		return 0, err
 	}
 	if err := w.open(ctx); err != nil {
 		return 0, err
@@ -56,7 +57,7 @@ func (w *wire) post(ctx context.Context, contentType string) (int, error) {
 // request builds the request as the LRC writes it.
 func (w *wire) request(contentType string) {
 	b := append(w.out[:0], "POST "...)
-	b = append(b, w.url.EscapedPath()...)
+	b = append(b, cmp.Or(w.url.EscapedPath(), "/")...)
 	b = append(b, '?')
 	if w.url.RawQuery != "" {
 		b = append(append(b, w.url.RawQuery...), '&')

@@ -2,7 +2,6 @@ package thingparktest
 
 import (
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -11,7 +10,7 @@ type writer struct {
 	b     []byte
 	form  Form
 	comma bool // the next member needs one before it
-	list  bool // the next element is an item of a list
+	space [32]byte
 }
 
 // name begins a member or an element.
@@ -113,10 +112,19 @@ func (w *writer) text(name, value string) {
 	w.endName(name)
 }
 
+// bytes writes a string that was made in w.space.
+func (w *writer) bytes(name string, value []byte) {
+	w.name(name)
+	w.quote(true)
+	w.b = append(w.b, value...)
+	w.quote(true)
+	w.endName(name)
+}
+
 func (w *writer) time(name string, t time.Time) {
 	w.name(name)
 	w.quote(true)
-	w.b = t.AppendFormat(w.b, "2006-01-02T15:04:05.000-07:00")
+	w.b = t.AppendFormat(w.b, timeLayout)
 	w.quote(true)
 	w.endName(name)
 }
@@ -136,9 +144,11 @@ func (w *writer) real(name string, x float64) {
 	w.quote(false)
 	w.b = strconv.AppendFloat(w.b, x, 'f', 6, 64)
 	if w.form == Typed {
-		for strings.HasSuffix(string(w.b[len(w.b)-2:]), "0") && w.b[len(w.b)-2] != '.' {
-			w.b = w.b[:len(w.b)-1]
+		end := len(w.b)
+		for w.b[end-1] == '0' && w.b[end-2] != '.' {
+			end--
 		}
+		w.b = w.b[:end]
 	}
 	w.quote(false)
 	w.endName(name)
