@@ -120,7 +120,7 @@ func (d *draft) err(what string) error {
 	if n := len(d.problems); n > 1 {
 		what += fmt.Sprintf("%d problems.", n)
 	} else {
-		what += d.problems[0].Path + ": " + d.problems[0].Message + "."
+		what += d.problems[0].Path + ": " + sentence(d.problems[0].Message)
 	}
 	return &sluice.Error{
 		Code:    sluice.CodeInvalid,

@@ -82,7 +82,7 @@ func TestAllProblemsAtOnce(t *testing.T) {
 		"nmae":                      "unknown property 'nmae'; did you mean 'name'?",
 		"active":                    "must be true or false, not a string",
 		"configuration.regoin":      "unknown property 'regoin'",
-		"configuration.region":      "must match the pattern ^[a-z0-9-]+$",
+		"configuration.region":      "must match the pattern '^[a-z0-9-]+$'",
 		"configuration.poolSize":    "must be a number between 1 and 50",
 		"configuration.protocol":    "must be one of SSL, WSS",
 		"configuration.ratio":       "must be a number, not a string",
@@ -150,10 +150,10 @@ func TestWarnings(t *testing.T) {
 	h := newHarness(t)
 	h.cloud.warnings = []sluice.Problem{{Path: "region", Message: "looks odd"}}
 	a := h.do("POST", "/connections", connection).want(http.StatusCreated)
-	equal(t, a.json()["warnings"], any([]any{map[string]any{"path": "configuration.region", "message": "looks odd"}}))
+	equal(t, a.json()["warnings"], any([]any{map[string]any{"path": "configuration.region", "message": "Looks odd."}}))
 	equal(t, h.store.events, []sluice.Event{{
 		ID: "2", Time: h.clock.Now(), Level: sluice.LevelWarning, Type: sluice.EventConfigurationOdd, Label: "Configuration odd",
-		Detail: "Connection One with id 1: configuration.region looks odd", Reason: sluice.ReasonConfiguration, Connection: "1",
+		Detail: "Connection One with id 1: configuration.region: Looks odd.", Reason: sluice.ReasonConfiguration, Connection: "1",
 	}})
 	if v := h.do("GET", "/connections/1", "").json(); v["warnings"] != nil {
 		t.Error("warnings stay")

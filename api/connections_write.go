@@ -176,7 +176,7 @@ func (s *server) warn(c sluice.Connection, warnings []sluice.Problem) []problemV
 	for _, w := range warnings {
 		s.Recorder.Record(sluice.Event{
 			Level: sluice.LevelWarning, Type: sluice.EventConfigurationOdd, Label: "Configuration odd",
-			Detail:     fmt.Sprintf("Connection %s with id %s: %s %s", c.Name, c.ID, w.Path, w.Message),
+			Detail:     fmt.Sprintf("Connection %s with id %s: %s: %s", c.Name, c.ID, w.Path, sentence(w.Message)),
 			Reason:     sluice.ReasonConfiguration,
 			Connection: c.ID,
 		})

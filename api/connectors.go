@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
 	"strings"
 
@@ -32,7 +31,7 @@ func (s *server) viewConnector(c *connector) connectorView {
 	return connectorView{
 		ID: c.info.ID, ProducerID: c.info.ProducerID, ModuleID: c.info.ModuleID, Version: c.info.Version,
 		Name: c.info.Name, Description: c.info.Description, URLDoc: s.PublicURL + "/docs",
-		Connection: connectorConnection{ConfigurationSchema: object(json.RawMessage(c.text))},
+		Connection: connectorConnection{ConfigurationSchema: object(c.text)},
 	}
 }
 

@@ -6,6 +6,9 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"sluice"
 )
@@ -28,7 +31,7 @@ type errorView struct {
 // problemView is one thing wrong with what was sent.
 type problemView struct {
 	Path    string `json:"path" doc:"Leads to the value." example:"configuration.privateKey"`
-	Message string `json:"message" doc:"What is wrong and what is wanted." example:"missing property 'privateKey'"`
+	Message string `json:"message" doc:"What is wrong and what is wanted." example:"Missing property 'privateKey'."`
 }
 
 // failure is an error with all that its answer has. It is a huma.StatusError
@@ -108,9 +111,22 @@ func internal() *failure {
 func problems(ps []sluice.Problem) []problemView {
 	var views []problemView
 	for _, p := range ps {
-		views = append(views, problemView(p))
+		views = append(views, problemView{Path: p.Path, Message: sentence(p.Message)})
 	}
 	return views
+}
+
+// sentence writes what is wrong with a value as a sentence, whoever said it.
+func sentence(text string) string {
+	first, size := utf8.DecodeRuneInString(text)
+	if size == 0 {
+		return text
+	}
+	text = string(unicode.ToUpper(first)) + text[size:]
+	if strings.ContainsAny(text[len(text)-1:], ".!?") {
+		return text
+	}
+	return text + "."
 }
 
 // refuse answers a request with an error, outside of huma.

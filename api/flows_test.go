@@ -131,7 +131,7 @@ func TestNetworkProblems(t *testing.T) {
 		})
 	// The configuration may be left out.
 	h.do("POST", "/networks", `{"kind":"thingpark","name":"open"}`).want(http.StatusCreated)
-	h.store.networks["net1"] = func() (n networkConfig) { n = h.store.networks["net1"]; n.Kind = "chirpstack"; return }()
+	h.store.networks["net1"] = func() (n networkConfig) { n = h.store.networks["net1"]; n.Kind = "chirpstack"; return n }()
 	equal(t, h.do("PUT", "/networks/net1", `{"kind":"thingpark","name":"open"}`).want(400).fields(),
 		map[string]string{"kind": "cannot be changed from chirpstack; make a new network"})
 	equal(t, h.do("GET", "/networks/net1", "").json()["configuration"], any(map[string]any{}))

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -197,7 +198,8 @@ func (a *answer) list() []map[string]any {
 	return v
 }
 
-// fields are the problems of an error: path to message.
+// fields are the problems of an error: path to message. A message is a
+// sentence; it is returned without its capital and its full stop.
 func (a *answer) fields() map[string]string {
 	a.t.Helper()
 	var e struct {
@@ -211,7 +213,10 @@ func (a *answer) fields() map[string]string {
 		if _, twice := fields[f.Path]; twice {
 			a.t.Errorf("two problems at %s: %s", f.Path, a.Body)
 		}
-		fields[f.Path] = f.Message
+		if !regexp.MustCompile(`^[A-Z'"].*[.?]$`).MatchString(f.Message) {
+			a.t.Errorf("%q is no sentence", f.Message)
+		}
+		fields[f.Path] = strings.ToLower(f.Message[:1]) + strings.TrimSuffix(f.Message[1:], ".")
 	}
 	return fields
 }

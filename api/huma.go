@@ -39,8 +39,8 @@ func (c plainContext) SetStatus(status int) {
 }
 
 func (c plainContext) SetHeader(name, value string) {
-	if value == "application/problem+json" {
-		value = "application/json"
+	if name == "Content-Type" {
+		value = "application/json" // whatever huma made of the Accept header
 	}
 	c.humaContext.SetHeader(name, value)
 }
@@ -68,7 +68,7 @@ func parameterError(op *huma.Operation, status string, e *huma.ErrorModel) error
 	v := errorView{Code: string(sluice.CodeInvalid), Message: "The parameters of the request are not right."}
 	for _, d := range e.Errors {
 		name := d.Location[strings.Index(d.Location, ".")+1:]
-		v.Fields = append(v.Fields, problemView{Path: name, Message: parameterSentence(op, name, d.Message)})
+		v.Fields = append(v.Fields, problemView{Path: name, Message: sentence(parameterSentence(op, name, d.Message))})
 	}
 	return v
 }

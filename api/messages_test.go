@@ -45,7 +45,7 @@ func TestDownlinkRefused(t *testing.T) {
 
 	h.supervisor.refuse = &sluice.Error{Code: sluice.CodeInvalid, Message: "No downlink.", Fields: []sluice.Problem{{Path: "DevEUI", Message: "is missing"}}}
 	equal(t, h.do("POST", address, `{}`).want(http.StatusBadRequest).json(), map[string]any{
-		"code": "com-4000", "message": "No downlink.", "fields": []any{map[string]any{"path": "DevEUI", "message": "is missing"}},
+		"code": "com-4000", "message": "No downlink.", "fields": []any{map[string]any{"path": "DevEUI", "message": "Is missing."}},
 	})
 	h.supervisor.refuse = &sluice.Failure{Verdict: sluice.Permanent, Reason: sluice.ReasonUnknownDevice, Message: "No network has seen it.", Hint: "Wait."}
 	equal(t, h.do("POST", address, `{}`).want(http.StatusBadRequest).json()["message"], any("No network has seen it."))

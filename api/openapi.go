@@ -70,6 +70,11 @@ func (s *server) finishOpenAPI() []byte {
 	// The schema of huma's own errors, which nobody sees.
 	delete(schemas, "ErrorModel")
 	delete(schemas, "ErrorDetail")
+	for _, item := range doc.Paths {
+		for _, op := range []*huma.Operation{item.Get, item.Post, item.Put, item.Delete} {
+			describeHeaders(op)
+		}
+	}
 	for status, example := range errorExamples() {
 		doc.Components.Responses["Error"+strconv.Itoa(status)] = s.errorResponse(status, example)
 	}
@@ -80,6 +85,21 @@ func (s *server) finishOpenAPI() []byte {
 		panic("api: OpenAPI document: " + err.Error())
 	}
 	return text
+}
+
+// describeHeaders puts the descriptions of headers where readers look for them:
+// huma leaves them in the schema.
+func describeHeaders(op *huma.Operation) {
+	if op == nil {
+		return
+	}
+	for _, r := range op.Responses {
+		for _, h := range r.Headers {
+			if h.Schema != nil && h.Description == "" {
+				h.Description = h.Schema.Description
+			}
+		}
+	}
 }
 
 func (s *server) errorResponse(status int, example errorView) *huma.Response {
@@ -106,8 +126,8 @@ func errorExamples() map[int]errorView {
 			Code: string(sluice.CodeInvalid), Message: "The connection is not right: 2 problems.",
 			Hint: "Nothing was stored. Correct all that 'fields' names and send it again.",
 			Fields: []problemView{
-				{Path: "configuration.privateKey", Message: "missing property 'privateKey'"},
-				{Path: "configuration.regoin", Message: "unknown property 'regoin'; did you mean 'region'?"},
+				{Path: "configuration.privateKey", Message: "Missing property 'privateKey'."},
+				{Path: "configuration.regoin", Message: "Unknown property 'regoin'; did you mean 'region'?"},
 			},
 		},
 		http.StatusUnauthorized: unauthorized().body,

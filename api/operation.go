@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"strings"
 
@@ -125,5 +124,3 @@ func (s *server) describeMetrics() {
 		}},
 	})
 }
-
-var _ json.Marshaler = object(nil)

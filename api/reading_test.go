@@ -72,8 +72,10 @@ func TestEvents(t *testing.T) {
 	h := newHarness(t)
 	for i, e := range []sluice.Event{
 		{Level: sluice.LevelInfo, Type: sluice.EventConnectionOpened, Label: "Connection opened", Connection: "1"},
-		{Level: sluice.LevelError, Type: sluice.EventUplinkFailed, Label: "Uplink failed", Connection: "1", DevEUI: "0018B20000000B20",
-			Hint: "Allow it.", Reason: sluice.ReasonNotAuthorized, Message: "m", Network: "n", Detail: "Refused."},
+		{
+			Level: sluice.LevelError, Type: sluice.EventUplinkFailed, Label: "Uplink failed", Connection: "1", DevEUI: "0018B20000000B20",
+			Hint: "Allow it.", Reason: sluice.ReasonNotAuthorized, Message: "m", Network: "n", Detail: "Refused.",
+		},
 		{Level: sluice.LevelError, Type: sluice.EventConnectionFailed, Connection: "2"},
 	} {
 		h.clock.advance(time.Duration(i) * time.Minute)

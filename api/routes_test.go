@@ -64,6 +64,15 @@ func TestHead(t *testing.T) {
 	h.do("HEAD", address, "").want(http.StatusMethodNotAllowed)
 }
 
+func TestAlwaysJSON(t *testing.T) {
+	h := newHarness(t)
+	for _, accept := range []string{"-", "text/html", "application/xml", "application/problem+json", "json", "*/*", "application/json;q=0"} {
+		for _, path := range []string{"/connections", "/connections/9", "/connections?page=0", "/nothing"} {
+			equal(t, h.do("GET", path, "", "Accept", accept).Header.Get("Content-Type"), "application/json")
+		}
+	}
+}
+
 func TestSecurityHeaders(t *testing.T) {
 	h := newHarness(t)
 	for _, path := range []string{"/connections", "/nothing", "/docs", "/openapi.json"} {

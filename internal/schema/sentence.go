@@ -139,7 +139,7 @@ func (r *reader) sentence(e *jsonschema.ValidationError) string {
 	case *kind.UniqueItems:
 		return fmt.Sprintf("has the same value twice: elements %d and %d", k.Duplicates[0], k.Duplicates[1])
 	case *kind.Pattern:
-		return "must match the pattern " + k.Want
+		return "must match the pattern '" + k.Want + "'"
 	case *kind.Format:
 		return "is not a valid " + k.Want
 	case *kind.Not, *kind.FalseSchema, *kind.AdditionalItems:

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/json"
 	"reflect"
 	"time"
 
@@ -26,7 +27,10 @@ func (Time) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: "string", Format: "date-time", Examples: []any{"2026-03-01T12:00:00.000Z"}}
 }
 
-var _ huma.SchemaProvider = Time{}
+var (
+	_ huma.SchemaProvider = Time{}
+	_ json.Marshaler      = Time{}
+)
 
 // object is any JSON object, as it stands.
 type object []byte
@@ -43,6 +47,11 @@ func (o object) MarshalJSON() ([]byte, error) {
 func (object) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: "object", AdditionalProperties: true}
 }
+
+var (
+	_ huma.SchemaProvider = object(nil)
+	_ json.Marshaler      = object(nil)
+)
 
 // schemaOf is the schema of a type, for what is described by hand.
 func schemaOf[T any](r huma.Registry) *huma.Schema {
