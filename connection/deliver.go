@@ -76,22 +76,23 @@ func (p *pool) deliver(ctx context.Context, stop <-chan struct{}, m *sluice.Mess
 
 // publish sends a message through one of the sessions.
 func (p *pool) publish(ctx context.Context, w *patience, m *sluice.Message) error {
-	l, err := p.lanes.acquire(w, m.DevEUI)
+	h, err := p.lanes.acquire(w, m.DevEUI)
 	if err != nil {
 		return err
 	}
 	delivered := false
-	defer func() { p.lanes.release(l, delivered) }()
+	defer func() { p.lanes.release(h, delivered) }()
 	if err := w.check(); err != nil {
 		return err
 	}
-	err = l.session.Handle(ctx, m)
+	session := h.lane.session
+	err = session.Handle(ctx, m)
 	delivered = err == nil
 	if v, _ := sluice.VerdictOf(err); err != nil && v == sluice.NotConnected {
 		timer := time.NewTimer(graceAfterLoss)
 		defer timer.Stop()
 		select {
-		case <-l.session.Done():
+		case <-session.Done():
 		case <-timer.C:
 		case <-w.stop:
 		case <-ctx.Done():

@@ -14,9 +14,11 @@ const (
 	// laneCapacity is how many messages a session may have outstanding: AWS
 	// IoT's limit of unacknowledged QoS 1 publishes of one client.
 	laneCapacity = 100
-	// loadDecay is what a second leaves of a load, so that a load is about the
-	// messages of the last five seconds.
-	loadDecay = 0.8
+	// loadMemory is how far back a load looks: what was that long ago counts
+	// for 1/e.
+	loadMemory = 3 * time.Second
+	// loadMargin is by how much two loads differ by chance, besides a tenth.
+	loadMargin = 0.5
 	// stallAfter is how long a session with messages outstanding may finish
 	// none before it is held for stuck and gets no more devices.
 	stallAfter = 2 * time.Second
@@ -33,16 +35,16 @@ const (
 // because the journal hands over a device's message only when the one before
 // is over: at that moment nothing of it is in flight.
 //
-// The load of a session is a fading count of the messages that its devices
-// brought lately, not the number of those outstanding: a session at the limit
-// of its pace with six devices has six outstanding, and one with four devices
-// well under it has nearly four where the round trip is long.
+// The load of a session is the number of its messages outstanding, as a fading
+// mean over time, and that of a device its share in it: the part of the time
+// that a message of it is under way. Unlike a rate it tells six devices that
+// fill a session's pace from four that fill it too, and it shows a session
+// that is slow; unlike the number outstanding now it does not jump.
 type lanes struct {
 	clock sluice.Clock
 
 	mu      sync.Mutex
 	open    []*lane
-	second  int64            // the last second that loads were faded in
 	homes   map[string]*home // seen since rotated
 	older   map[string]*home // seen in the time before
 	rotated time.Time
@@ -63,7 +65,7 @@ type lane struct {
 
 	// Guarded by lanes.mu.
 	outstanding int
-	load        float64
+	load        load
 	progress    time.Time // when a message was last finished, or the first of some begun
 	gone        bool
 	delivered   uint64
@@ -74,16 +76,29 @@ type lane struct {
 
 // home is what is remembered of a device.
 type home struct {
-	lane   *lane
-	load   float64
-	second int64 // load was faded up to here
+	lane *lane
+	load load
+}
+
+// load is a fading mean over time of a number of messages under way.
+type load struct {
+	mean float64
+	at   time.Time
+}
+
+// update brings the mean up to now; n were under way since the last update.
+func (l *load) update(now time.Time, n int) {
+	if dt := now.Sub(l.at); dt > 0 {
+		l.mean = float64(n) + (l.mean-float64(n))*math.Exp(-float64(dt)/float64(loadMemory))
+		l.at = now
+	}
 }
 
 // waiter is a delivery that waits for room in a session.
 type waiter struct {
 	home    *home
-	ready   chan struct{} // closed when lane is set
-	lane    *lane         // nil: retired
+	ready   chan struct{} // closed when placed, or retired
+	placed  bool
 	element *list.Element
 }
 
@@ -146,7 +161,7 @@ func (ls *lanes) add(number int, session sluice.Session) *lane {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	now := ls.clock()
-	l := &lane{number: number, session: session, opened: now, progress: now}
+	l := &lane{number: number, session: session, opened: now, progress: now, load: load{at: now}}
 	ls.open = append(ls.open, l)
 	ls.openGate()
 	for l.outstanding < laneCapacity && ls.waiting.Len() > 0 {
@@ -186,20 +201,19 @@ func (ls *lanes) opened(p *patience) error {
 }
 
 // acquire chooses the session for a device's message and takes one of its
-// places; release gives it back.
-func (ls *lanes) acquire(p *patience, devEUI string) (*lane, error) {
+// places: the home's lane. release gives it back.
+func (ls *lanes) acquire(p *patience, devEUI string) (*home, error) {
 	ls.mu.Lock()
 	if ls.retired {
 		ls.mu.Unlock()
 		return nil, errRetired
 	}
 	now := ls.clock()
-	ls.fade(now)
 	h := ls.lookup(devEUI, now)
 	if l := ls.choose(h, now); l != nil {
-		ls.place(h, l, now)
+		place(h, l, now)
 		ls.mu.Unlock()
-		return l, nil
+		return h, nil
 	}
 	w := &waiter{home: h, ready: make(chan struct{})}
 	w.element = ls.waiting.PushBack(w)
@@ -210,10 +224,10 @@ func (ls *lanes) acquire(p *patience, devEUI string) (*lane, error) {
 	defer ls.mu.Unlock()
 	select {
 	case <-w.ready: // perhaps at the last moment
-		if w.lane == nil {
+		if !w.placed {
 			return nil, errRetired
 		}
-		return w.lane, nil
+		return h, nil
 	default:
 		ls.waiting.Remove(w.element)
 		return nil, err
@@ -221,10 +235,13 @@ func (ls *lanes) acquire(p *patience, devEUI string) (*lane, error) {
 }
 
 // release gives a place back, and hands it to who waits longest.
-func (ls *lanes) release(l *lane, delivered bool) {
+func (ls *lanes) release(h *home, delivered bool) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	now := ls.clock()
+	l := h.lane
+	h.load.update(now, 1)
+	l.load.update(now, l.outstanding)
 	l.outstanding--
 	l.progress = now
 	if delivered {
@@ -240,24 +257,24 @@ func (ls *lanes) release(l *lane, delivered bool) {
 // handOver gives a place of l to who waits longest.
 func (ls *lanes) handOver(l *lane) {
 	w := ls.waiting.Remove(ls.waiting.Front()).(*waiter)
-	now := ls.clock()
-	ls.fade(now)
-	ls.place(w.home, l, now)
-	w.lane = l
+	place(w.home, l, ls.clock())
+	w.placed = true
 	close(w.ready)
 }
 
 // choose returns the session for the next message of a device, or nil when
 // none has room.
 func (ls *lanes) choose(h *home, now time.Time) *lane {
+	h.load.update(now, 0)
 	var best *lane
 	bestStuck := false
 	for _, l := range ls.open {
 		if l.outstanding >= laneCapacity || isDone(l.session) {
 			continue
 		}
+		l.load.update(now, l.outstanding)
 		stuck := l.stuck(now)
-		if best == nil || bestStuck && !stuck || bestStuck == stuck && l.lighter(best) {
+		if best == nil || bestStuck && !stuck || bestStuck == stuck && l.work() < best.work() {
 			best, bestStuck = l, stuck
 		}
 	}
@@ -267,52 +284,28 @@ func (ls *lanes) choose(h *home, now time.Time) *lane {
 		return best
 	case own.gone || own.outstanding >= laneCapacity || isDone(own.session):
 		return best
-	case own.stuck(now) && !bestStuck, own.clearlyBusier(best, h.load):
+	case own.stuck(now) && !bestStuck, own.clearlyBusier(best, h.load.mean):
 		return best
 	default:
 		return own
 	}
 }
 
-// place puts one message of a device on a session.
-func (ls *lanes) place(h *home, l *lane, now time.Time) {
+// place puts a message of a device on a session, which becomes its home.
+func place(h *home, l *lane, now time.Time) {
+	h.load.update(now, 0)
+	l.load.update(now, l.outstanding)
 	if h.lane != l {
 		if h.lane != nil {
-			h.lane.load = max(0, h.lane.load-h.load)
+			h.lane.load.mean = max(0, h.lane.load.mean-h.load.mean)
 		}
-		l.load += h.load
+		l.load.mean += h.load.mean
 		h.lane = l
 	}
-	h.load++
-	l.load++
 	if l.outstanding == 0 {
 		l.progress = now
 	}
 	l.outstanding++
-}
-
-// fade lets the loads of the sessions shrink with time.
-func (ls *lanes) fade(now time.Time) {
-	second := now.Unix()
-	if second == ls.second {
-		return
-	}
-	factor := fadeBy(second - ls.second)
-	ls.second = second
-	for _, l := range ls.open {
-		l.load *= factor
-	}
-}
-
-func fadeBy(seconds int64) float64 {
-	switch {
-	case seconds <= 0:
-		return 1
-	case seconds > 60:
-		return 0
-	default:
-		return math.Pow(loadDecay, float64(seconds))
-	}
 }
 
 // lookup finds or makes what is remembered of a device. Memory is bounded by
@@ -327,12 +320,10 @@ func (ls *lanes) lookup(devEUI string, now time.Time) *home {
 		if h, ok = ls.older[devEUI]; ok {
 			delete(ls.older, devEUI)
 		} else {
-			h = &home{second: ls.second}
+			h = &home{load: load{at: now}}
 		}
 		ls.homes[devEUI] = h
 	}
-	h.load *= fadeBy(ls.second - h.second)
-	h.second = ls.second
 	return h
 }
 
@@ -371,21 +362,14 @@ func (l *lane) stuck(now time.Time) bool {
 	return l.outstanding > 0 && now.Sub(l.progress) > stallAfter
 }
 
-func (l *lane) lighter(o *lane) bool {
-	if l.load != o.load {
-		return l.load < o.load
-	}
-	return l.outstanding < o.outstanding
-}
+// work is what a session has to do: lately, and just now.
+func (l *lane) work() float64 { return l.load.mean + float64(l.outstanding) }
 
-// clearlyBusier reports whether a device that brings load had better move from
-// l to o: because the two would be nearer to each other then, by more than
-// chance makes them differ, or because messages pile up in l.
-func (l *lane) clearlyBusier(o *lane, load float64) bool {
-	if l.outstanding >= 2*o.outstanding+8 {
-		return true
-	}
-	return o.outstanding <= l.outstanding+4 && l.load-o.load > load+max(5, l.load/20)
+// clearlyBusier reports whether a device with a load had better move from l to
+// o: because the two would be nearer to each other then, by more than chance
+// makes them differ.
+func (l *lane) clearlyBusier(o *lane, device float64) bool {
+	return o.outstanding <= l.outstanding && l.load.mean-o.load.mean > device+loadMargin+l.load.mean/10
 }
 
 // isDone reports whether a session has ended.
