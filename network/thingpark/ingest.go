@@ -51,6 +51,11 @@ func (r *refusal) Error() string { return r.message }
 // 408 too slow, 413 over 128 KiB, 503 cannot be stored now. Their body is
 // {"code","message","hint"}.
 func (n *Network) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	// Before anything is answered, as the server reads what is left of a body
+	// before it answers. A recorder in a test has no deadline; then there is no
+	// slow client either. The server lifts it for the next request.
+	_ = http.NewResponseController(w).SetReadDeadline(start.Add(bodyTime))
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
 		answer(w, &refusal{status: http.StatusMethodNotAllowed, code: codeMethod, message: "Reports come in by POST.", hint: "This address is for the network server."})
@@ -61,7 +66,6 @@ func (n *Network) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer n.gate.leave()
-	start := time.Now()
 	if refused := n.take(w, r, start); refused != nil {
 		n.tell(refused)
 		answer(w, refused)
@@ -81,7 +85,7 @@ func (n *Network) take(w http.ResponseWriter, r *http.Request, start time.Time) 
 	if refused != nil {
 		return refused.of(&q)
 	}
-	body, refused := readBody(w, r, start)
+	body, refused := readBody(w, r)
 	if refused != nil {
 		return refused.of(&q)
 	}
@@ -200,14 +204,12 @@ func isDocumented(k sluice.Kind) bool {
 	return false
 }
 
-// readBody reads the body, which has its bounds in size and time.
-func readBody(w http.ResponseWriter, r *http.Request, start time.Time) ([]byte, *refusal) {
+// readBody reads the body, which has its bounds in size, and in time by the
+// read deadline.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *refusal) {
 	if r.ContentLength > maxBody {
 		return nil, tooLarge()
 	}
-	// A recorder in a test has no deadline; then there is no slow client.
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(start.Add(bodyTime))
 	body, err := readAll(r)
 	if err != nil {
 		var timeout net.Error
@@ -220,7 +222,7 @@ func readBody(w http.ResponseWriter, r *http.Request, start time.Time) ([]byte, 
 		return nil, malformed("broken off", "The report broke off.", "")
 	}
 	// The deadline would otherwise end the request's context later on.
-	_ = control.SetReadDeadline(time.Time{})
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	if len(body) > maxBody {
 		return nil, tooLarge()
 	}

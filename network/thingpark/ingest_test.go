@@ -288,30 +288,35 @@ func TestTooLargeInChunks(t *testing.T) {
 
 // A client that stalls in the middle of a body is answered, and let go.
 func TestStalledBody(t *testing.T) {
-	d := openDoor(t, `{}`, nil)
-	u, _ := url.Parse(d.url)
-	c, err := net.Dial("tcp", u.Host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = c.Close() }()
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
-	_, _ = fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n{", u.Path)
-	r := bufio.NewReader(c)
-	response, err := http.ReadResponse(r, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, _ = io.Copy(io.Discard, response.Body)
-	_ = response.Body.Close()
-	if response.StatusCode != http.StatusRequestTimeout || !response.Close {
-		t.Errorf("status %d, close %v", response.StatusCode, response.Close)
-	}
-	if _, err := r.ReadByte(); err != io.EOF {
-		t.Errorf("the connection is still open: %v", err)
-	}
-	if len(d.taken()) > 0 {
-		t.Error("it was handled")
+	for _, test := range []struct {
+		configuration string
+		status        int
+	}{{`{}`, http.StatusRequestTimeout}, {signed(testASID, testKey), http.StatusUnauthorized}} {
+		d := openDoor(t, test.configuration, nil)
+		u, _ := url.Parse(d.url)
+		c, err := net.Dial("tcp", u.Host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		_, _ = fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n{", u.Path)
+		r := bufio.NewReader(c)
+		response, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, response.Body)
+		_ = response.Body.Close()
+		if response.StatusCode != test.status {
+			t.Errorf("status %d, want %d", response.StatusCode, test.status)
+		}
+		if _, err := r.ReadByte(); err != io.EOF {
+			t.Errorf("the connection is still open: %v", err)
+		}
+		if len(d.taken()) > 0 {
+			t.Error("it was handled")
+		}
 	}
 }
 

@@ -1,0 +1,64 @@
+package thingpark
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"sluice"
+)
+
+// recorder hands events on.
+type recorder chan sluice.Event
+
+func (r recorder) Record(e sluice.Event) { r <- e }
+
+func TestRefusalsAreCounted(t *testing.T) {
+	told := make(recorder, 100)
+	r := newRefusals("n1", told, 300*time.Millisecond)
+	defer r.close()
+	next := func() sluice.Event {
+		t.Helper()
+		select {
+		case e := <-told:
+			return e
+		case <-time.After(10 * time.Second):
+			t.Fatal("no event")
+			panic("unreachable")
+		}
+	}
+	refuse := func(cause string) {
+		for range 10 {
+			r.tell(cause, sluice.Event{Detail: cause + "."})
+		}
+	}
+	refuse("token")
+	refuse("time")
+	if a, b := next(), next(); a.Detail != "token." || b.Detail != "time." || a.Network != "n1" {
+		t.Errorf("%+v, %+v", a, b)
+	}
+	// What came meanwhile is told when the period is over, even if nothing
+	// comes any more.
+	seen := map[bool]int{}
+	for range 2 {
+		e := next()
+		if !strings.Contains(e.Detail, "(9 more") {
+			t.Errorf("%+v", e)
+		}
+		seen[strings.HasPrefix(e.Detail, "token.")]++
+	}
+	if seen[true] != 1 || seen[false] != 1 {
+		t.Errorf("%v", seen)
+	}
+	r.close()
+	refuse("token")
+	if len(told) > 0 {
+		t.Errorf("told after the end: %+v", <-told)
+	}
+}
+
+func TestNoRecorder(t *testing.T) {
+	r := newRefusals("n1", nil, time.Minute)
+	r.tell("token", sluice.Event{})
+	r.close()
+}
