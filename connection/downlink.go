@@ -54,11 +54,6 @@ func downlinkFields(document []byte) (fields gjson.Result, asJSON []byte, ok boo
 // topic names, "" when it names none. All that is wrong is returned at once.
 func readDownlink(document []byte, fields gjson.Result, topicEUI string, common sluice.Common) (*downlink, []sluice.Problem) {
 	r := downlinkReader{fields: fields}
-	if _, err := report.Parse(document); err != nil {
-		// Two roots, a field that stands there twice: what two readers could
-		// take differently.
-		r.problem("", "%s", message(err))
-	}
 	d := &downlink{devEUI: r.device(topicEUI), correlated: r.text("CorrelationID") != ""}
 	port, hasPort := r.port(common.DownlinkPort)
 	r.payload()
@@ -70,6 +65,11 @@ func readDownlink(document []byte, fields gjson.Result, topicEUI string, common 
 	}
 	for _, name := range []string{"ValidityTime", "CorrelationID", "AS_ID", "AS_KEY"} {
 		r.scalar(name)
+	}
+	if _, err := report.Parse(document); err != nil && len(r.problems) == 0 {
+		// Two roots, a field that stands there twice: what two readers could
+		// take differently.
+		r.problem("", "%s", message(err))
 	}
 	if len(r.problems) > 0 {
 		return d, r.problems
