@@ -21,7 +21,8 @@ type Options struct {
 	// means 98, just under AWS's quota of 100; negative: as fast as it can.
 	PublishRate float64
 	// PubackTimeout is how long a publish waits for its acknowledgement
-	// before it is to be sent again; 0 means 10 seconds.
+	// before it is to be sent again, and a ping for its answer before the
+	// link is given up; 0 means 10 seconds.
 	PubackTimeout time.Duration
 	// ConnectTimeout bounds the opening of a session; 0 means 30 seconds.
 	ConnectTimeout time.Duration

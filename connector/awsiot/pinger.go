@@ -11,9 +11,6 @@ import (
 	"github.com/eclipse/paho.golang/paho/log"
 )
 
-// pingTimeout is how long the answer to a ping may take.
-const pingTimeout = 10 * time.Second
-
 var errPing = errors.New("no answer to a ping")
 
 // pinger keeps a link alive and finds out when it is dead. Unlike paho's it
@@ -23,12 +20,13 @@ type pinger struct {
 	now     chan struct{}
 	answers chan struct{}
 	timeout time.Duration
+	failed  func(error) // told first why the link ends
 }
 
 var _ paho.Pinger = (*pinger)(nil)
 
-func newPinger(timeout time.Duration) *pinger {
-	return &pinger{now: make(chan struct{}, 1), answers: make(chan struct{}, 1), timeout: timeout}
+func newPinger(timeout time.Duration, failed func(error)) *pinger {
+	return &pinger{now: make(chan struct{}, 1), answers: make(chan struct{}, 1), timeout: timeout, failed: failed}
 }
 
 // probe asks for a ping now.
@@ -71,6 +69,7 @@ func (p *pinger) Run(ctx context.Context, conn net.Conn, keepAlive uint16) error
 		case <-p.answers:
 			deadline.Stop()
 		case <-deadline.C:
+			p.failed(errPing)
 			return errPing
 		}
 	}

@@ -2,7 +2,6 @@ package awsiot
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -70,7 +69,6 @@ func newSession(d *dialer, id string) *session {
 	return &session{
 		id:      id,
 		d:       d,
-		pings:   newPinger(pingTimeout),
 		pace:    newPacer(d.o.PublishRate),
 		qos:     byte(d.cfg.UplinkQoS),
 		closing: make(chan struct{}),
@@ -83,7 +81,7 @@ func newSession(d *dialer, id string) *session {
 
 // connect sends the CONNECT over an established TLS connection.
 func (s *session) connect(ctx context.Context, l *link) error {
-	s.link = l
+	s.link, s.pings = l, newPinger(s.d.o.PubackTimeout, l.failed)
 	s.client = paho.NewClient(paho.ClientConfig{
 		Conn:          l,
 		Session:       l,
@@ -171,7 +169,7 @@ func (s *session) end(err error) {
 // why is the failure of a lost link.
 func (s *session) why(err error) *sluice.Failure {
 	dis, first := s.link.cause()
-	if first == nil || errors.Is(err, errPing) {
+	if first == nil {
 		first = err
 	}
 	return s.d.lostFailure(dis, first, s.id)
