@@ -10,8 +10,9 @@ import (
 )
 
 const (
-	// pace is the least time between the starts of two commits: under load
-	// the next group gathers, and one costs about as much as fifty.
+	// pace is the time from the start of a commit of several entries to the start
+	// of the next: under load
+	// the next group gathers, and a commit of one costs as much as one of fifty.
 	pace = 1500 * time.Microsecond
 	// bundleBytes is the size that a bundle is closed at.
 	bundleBytes = 64 << 10
@@ -68,6 +69,9 @@ func (c *committer) run(ctx context.Context) {
 		}
 		timer.Reset(pace)
 		for c.commit() && c.j.queue.waiting() >= maxGroup {
+		}
+		if len(c.group) < 2 {
+			continue // nothing gathers: a lone entry need not wait
 		}
 		select {
 		case <-timer.C:

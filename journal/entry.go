@@ -177,19 +177,35 @@ func (b *bundle) more() bool { return b.next <= b.last() }
 // that this and all that follow in the bundle cannot be read, except where
 // number is not 0: then only this one cannot.
 func (b *bundle) take() (number uint64, body []byte, err error) {
-	size, n := binary.Uvarint(b.rest)
-	if n <= 0 || len(b.rest)-n < 4 || size > uint64(len(b.rest)-n-4) {
+	sum, body, ok := b.cut()
+	if !ok {
 		return 0, nil, errDamaged
 	}
-	sum := binary.LittleEndian.Uint32(b.rest[n:])
-	body = b.rest[n+4 : n+4+int(size)]
-	b.rest = b.rest[n+4+int(size):]
 	number = b.next
 	b.next++
 	if checksum(number, body) != sum {
 		return number, nil, errDamaged
 	}
 	return number, body, nil
+}
+
+// skip steps over the next entry and reports whether it could.
+func (b *bundle) skip() bool {
+	_, _, ok := b.cut()
+	b.next++
+	return ok
+}
+
+// cut cuts the next entry off.
+func (b *bundle) cut() (sum uint32, body []byte, ok bool) {
+	size, n := binary.Uvarint(b.rest)
+	if n <= 0 || len(b.rest)-n < 4 || size > uint64(len(b.rest)-n-4) {
+		return 0, nil, false
+	}
+	sum = binary.LittleEndian.Uint32(b.rest[n:])
+	end := n + 4 + int(size)
+	body, b.rest = b.rest[n+4:end:end], b.rest[end:]
+	return sum, body, true
 }
 
 // decodeEntry reads the body of an entry into m. m.Document shares the bytes

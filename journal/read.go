@@ -68,12 +68,14 @@ const (
 	maxFetch      = 1024
 	maxFetchBytes = 1 << 20
 	// memory is what all readers together may hold of documents, shared out
-	// equally, but no one more or less than maxShare and minShare.
+	// equally, but no one more or less than maxShare and minShare. A reader
+	// may hold a quarter more of what it has read again.
 	memory   = 32 << 20
 	maxShare = 8 << 20
 	minShare = 64 << 10
 	// deviceDocuments is how many entries of a device are held with their
-	// documents; those that follow are read again when their turn comes.
+	// documents, once half of the reader's share is taken; those that follow
+	// are read again when their turn comes.
 	deviceDocuments = 4
 	// downItems is how many entries are held while the handler says that it
 	// is not connected.
@@ -133,7 +135,7 @@ type reader struct {
 	closing bool
 	stuck   bool   // what comes next did not fit when the floor was at
 	stuckAt uint64 // this number
-	reload  reloaded
+	reloads reloads
 
 	wake chan struct{} // of one: there may be something to fetch
 	idle chan struct{} // of one: closing, and no worker is left
@@ -270,7 +272,7 @@ func (r *reader) offer(b *building, seq uint64) {
 	if r.closing {
 		return
 	}
-	if b.hot == nil || r.next != b.first || r.next > r.p.done.floor+windowLimit || r.bytes >= r.share() {
+	if b.hot == nil || r.next != b.first || r.next > r.p.done.floor+windowLimit || r.bytes >= r.share()/2 {
 		r.poke()
 		return
 	}
@@ -303,7 +305,7 @@ func (r *reader) take(m *sluice.Message, seq uint64) {
 		r.devices[m.DevEUI] = d
 	}
 	w := waiting{number: m.Number, seq: seq}
-	if d.queue.len() < deviceDocuments {
+	if d.queue.len() < deviceDocuments || r.bytes < r.share()/2 {
 		if d.queue.len() > 0 {
 			// It will wait, and must not keep all of its bundle in memory.
 			m.Document = bytes.Clone(m.Document)

@@ -10,50 +10,61 @@ import (
 	"sluice"
 )
 
-// reloaded is the message of the stream that was read again last: the entries
-// of a device often lie close together.
-type reloaded struct {
-	mu   sync.Mutex
-	seq  uint64
-	data []byte
+// reloads holds messages of the stream that were read again: entries that wait
+// lie close together, those of a device as those of its neighbours.
+type reloads struct {
+	mu    sync.Mutex // held while one is read, too: others may want the same
+	data  map[uint64][]byte
+	order fifo[uint64]
+	bytes int
+}
+
+// get returns the message with a sequence.
+func (c *reloads) get(ctx context.Context, f fetcher, seq uint64, limit int) ([]byte, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if data, ok := c.data[seq]; ok {
+		return data, nil
+	}
+	s, err := f.at(ctx, seq)
+	if err != nil {
+		return nil, err
+	}
+	for c.order.len() > 0 && c.bytes+len(s.data) > limit {
+		oldest := c.order.pop()
+		c.bytes -= len(c.data[oldest])
+		delete(c.data, oldest)
+	}
+	if c.data == nil {
+		c.data = map[uint64][]byte{}
+	}
+	c.data[seq] = s.data
+	c.order.push(seq)
+	c.bytes += len(s.data)
+	return s.data, nil
 }
 
 // load reads an entry again whose document was not kept.
 func (r *reader) load(w waiting) (*sluice.Message, error) {
-	r.reload.mu.Lock()
-	data := r.reload.data
-	if r.reload.seq != w.seq {
-		data = nil
-	}
-	r.reload.mu.Unlock()
-	if data == nil {
-		s, err := r.j.entries.at(r.base, w.seq)
-		if err != nil {
-			return nil, err
-		}
-		data = s.data
-		r.reload.mu.Lock()
-		r.reload.seq, r.reload.data = w.seq, data
-		r.reload.mu.Unlock()
+	data, err := r.reloads.get(r.base, r.j.entries, w.seq, r.share()/4)
+	if err != nil {
+		return nil, err
 	}
 	b, err := openBundle(data)
-	for err == nil && b.more() {
-		var number uint64
-		var body []byte
-		number, body, err = b.take()
-		if number != w.number {
-			if number != 0 {
-				err = nil // damage to another entry is not ours
-			}
-			continue
-		}
-		if err != nil {
-			break
-		}
-		m := new(sluice.Message)
-		return m, decodeEntry(m, number, body)
+	if err != nil || w.number < b.first || w.number > b.last() {
+		return nil, errDamaged
 	}
-	return nil, errDamaged
+	for b.next < w.number {
+		if !b.skip() {
+			return nil, errDamaged
+		}
+	}
+	_, body, err := b.take()
+	if err != nil {
+		return nil, err
+	}
+	m := new(sluice.Message)
+	return m, decodeEntry(m, w.number, body)
 }
 
 // keep keeps what was read again until it is over.
