@@ -23,7 +23,7 @@ func TestCreateConnection(t *testing.T) {
 		"configuration": map[string]any{"region": "eu-central-1", "privateKey": "*****", "ratio": 1.5},
 		"state":         "CLOSED", "applied": false, "reason": "It is being taken up.",
 		"sessions":    map[string]any{"open": 0.0, "size": 0.0},
-		"downlinkUrl": "https://sluice.example.com/iot-flow/downlinkMessages/00000000-0000-4000-8000-000000000001",
+		"downlinkUrl": "https://sluice.example.com/downlinkMessages/00000000-0000-4000-8000-000000000001",
 		"created":     "2026-03-01T12:00:00.120Z", "updated": "2026-03-01T12:00:00.120Z", "revision": 1.0,
 	}
 	equal(t, a.json(), want)

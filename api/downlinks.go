@@ -13,9 +13,8 @@ import (
 	"sluice"
 )
 
-// downlinkPath is a connection's address for downlinks, where ThingPark has it.
-// Source: ThingPark X IoT Flow release notes 1.7.1.
-func downlinkPath(downlinkID string) string { return "/iot-flow/downlinkMessages/" + downlinkID }
+// downlinkPath is the address of a connection for downlinks.
+func downlinkPath(downlinkID string) string { return "/downlinkMessages/" + downlinkID }
 
 // downlinkAboveVersion leads ThingPark's address of a downlink, which stands
 // beside /iot-flow/v1 and not below it, to the route.

@@ -95,7 +95,7 @@ func (s *server) handler() http.Handler {
 	root.HandleFunc("/ingest/{networkID}", s.ingest)
 	root.HandleFunc(prefix+"/ingest/{networkID}", s.ingest)
 	root.Mount(prefix, s.routes)
-	root.HandleFunc(downlinkPath("{uuid}"), s.downlinkAboveVersion)
+	root.HandleFunc("/iot-flow"+downlinkPath("{uuid}"), s.downlinkAboveVersion)
 	root.Mount("/", s.routes)
 	return root
 }

@@ -48,6 +48,19 @@ func newMetrics(j *journal.Journal, s *store.Store, r *flow.Router, clock sluice
 	return &metrics{journal: j, store: s, router: r, clock: clock, log: log, records: map[string]*record{}}
 }
 
+// begin gives the windows of a new record their first snapshot: zero at the
+// time when the connection was made or, where that lies before the window,
+// what is counted now.
+func (r *record) begin(created time.Time, now snapshot) {
+	for _, s := range []*series{&r.Hour, &r.Day} {
+		first := snapshot{Time: created}
+		if now.Time.Sub(created) > s.Step*time.Duration(s.Limit) {
+			first = now
+		}
+		s.add(first)
+	}
+}
+
 func blobKey(connection string) string { return "metrics." + connection }
 
 // record returns a connection's record, read from the store the first time;
@@ -65,6 +78,9 @@ func (m *metrics) record(id string) *record {
 	}
 	r.Hour.Step, r.Hour.Limit = minuteStep, minutePoints
 	r.Day.Step, r.Day.Limit = quarterStep, quarterCount
+	if c, err := m.store.Connection(id); err == nil && len(r.Hour.Snaps) == 0 {
+		r.begin(c.Created, m.now(id, r))
+	}
 	r.active = map[uint64]int64{}
 	m.records[id] = r
 	return r

@@ -1,12 +1,15 @@
 package demo
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -44,6 +47,9 @@ type World struct {
 	fleet    *thingparktest.Fleet
 	commands commandLedger
 	sent     atomic.Uint64 // for the numbers of commands
+
+	mu         sync.Mutex
+	rejections [][]byte
 }
 
 // NewWorld starts the world. Close ends it.
@@ -89,7 +95,12 @@ func (w *World) uplink(_ string, payload []byte) {
 	now := time.Now()
 	root := gjson.GetBytes(payload, "DevEUI_uplink")
 	if !root.Exists() {
-		return // a rejection of a command, or another report
+		if gjson.GetBytes(payload, "DevEUI_downlink_Rejected").Exists() {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.rejections = append(w.rejections, bytes.Clone(payload))
+		}
+		return
 	}
 	w.ledger.arrive(root.Get("DevEUI").String(), uint32(root.Get("FCntUp").Uint()), now)
 }
@@ -177,6 +188,17 @@ func (w *World) Command(ctx context.Context, i int) error {
 	w.commands.send(correlation)
 	return nil
 }
+
+// Rejections returns the DevEUI_downlink_Rejected documents that arrived at the
+// cloud application.
+func (w *World) Rejections() [][]byte {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.rejections)
+}
+
+// DevEUI is that of device i, in upper case.
+func (w *World) DevEUI(i int) string { return w.fleet.DevEUI(i) }
 
 // Settled reports whether everything accepted and sent has arrived.
 func (w *World) Settled() bool {
