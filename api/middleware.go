@@ -29,11 +29,10 @@ func (s *server) observe(next http.Handler) http.Handler {
 
 // publicPath is a path without the part that is as good as a password.
 func publicPath(path string) string {
-	if before, _, found := strings.Cut(path, "/downlinkMessages/"); found {
-		return before + "/downlinkMessages/..."
-	}
-	if before, _, found := strings.Cut(path, "/networks/"); found {
-		return before + "/networks/..."
+	for _, secret := range []string{"/downlinkMessages/", "/networks/", "/ingest/"} {
+		if before, _, found := strings.Cut(path, secret); found {
+			return before + secret + "..."
+		}
 	}
 	return path
 }
