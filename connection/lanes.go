@@ -1,6 +1,7 @@
 package connection
 
 import (
+	"cmp"
 	"container/list"
 	"math"
 	"slices"
@@ -339,7 +340,9 @@ func (ls *lanes) status() []sluice.SessionStatus {
 			ID: l.session.ID(), Opened: l.opened, Delivered: l.delivered, Rate: l.last, InFlight: l.outstanding,
 		})
 	}
-	slices.SortFunc(out, func(a, b sluice.SessionStatus) int { return a.Opened.Compare(b.Opened) })
+	slices.SortFunc(out, func(a, b sluice.SessionStatus) int {
+		return cmp.Or(a.Opened.Compare(b.Opened), cmp.Compare(a.ID, b.ID))
+	})
 	return out
 }
 

@@ -14,7 +14,7 @@ var errRetired = errors.New("the sessions are being replaced")
 
 // patience is how long a delivery waits.
 type patience struct {
-	ctx context.Context
+	ctx context.Context //nolint:containedctx // lives as long as one delivery
 	// stop is closed when the connection stops reading: who only waits gives
 	// its message back.
 	stop <-chan struct{}

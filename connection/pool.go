@@ -47,9 +47,9 @@ type pool struct {
 	downSince  time.Time
 	retired    bool
 
-	dialing  context.Context // ends when the pool is retired
+	dialing  context.Context //nolint:containedctx // ends when the pool is retired
 	stop     context.CancelFunc
-	living   context.Context // ends just before the sessions are closed
+	living   context.Context //nolint:containedctx // ends just before the sessions are closed
 	end      context.CancelFunc
 	openers  sync.WaitGroup
 	watchers sync.WaitGroup
@@ -97,7 +97,7 @@ func (r *runner) newPool(generation int) (*pool, error) {
 	}
 	p := &pool{
 		r: r, essence: r.essence, generation: generation, size: max(1, dialer.Size()), dialer: dialer,
-		lanes: newLanes(r.o.Clock), subscribes: common.DownlinkEnabled,
+		lanes: newLanes(time.Now), subscribes: common.DownlinkEnabled,
 		backoff: backoff{rand: r.o.Rand}, sessions: make(map[sluice.Session]bool),
 	}
 	p.preparer, _ = dialer.(sluice.Preparer)
@@ -216,7 +216,7 @@ func (p *pool) opened(s *slot, session sluice.Session, subscribed bool, err erro
 	if p.retired {
 		return // close sees to the session
 	}
-	now := p.r.o.Clock()
+	now := time.Now()
 	if err != nil {
 		if p.subscriber == s {
 			p.subscriber = nil
@@ -290,7 +290,7 @@ func (p *pool) lost(s *slot, session sluice.Session, err error) {
 	if err == nil {
 		err = &sluice.Failure{Reason: sluice.ReasonDisconnected, Message: "The session was closed."}
 	}
-	now := p.r.o.Clock()
+	now := time.Now()
 	p.lanes.remove(s.lane)
 	s.session, s.lane = nil, nil
 	if p.subscriber == s {

@@ -47,7 +47,7 @@ func (r *runner) concurrency() int {
 	switch {
 	case p.up:
 		return full
-	case r.reader != nil && r.reader.concurrency > idleConcurrency && r.o.Clock().Before(p.downSince.Add(idleAfter)):
+	case r.reader != nil && r.reader.concurrency > idleConcurrency && time.Now().Before(p.downSince.Add(idleAfter)):
 		return r.reader.concurrency // a short gap is not worth a resize
 	default:
 		return min(full, idleConcurrency)

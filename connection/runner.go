@@ -65,7 +65,7 @@ func newRunner(o *Options, c sluice.Connection, after <-chan struct{}) *runner {
 		mail:     make(chan func()),
 		ended:    make(chan struct{}),
 		done:     make(chan struct{}),
-		handover: newHandover(o.Clock),
+		handover: newHandover(time.Now),
 		next:     &c,
 		changed:  make(chan struct{}, 1),
 		quit:     make(chan struct{}),
@@ -240,7 +240,7 @@ func (r *runner) retire(p *pool) {
 
 // advance starts whatever is due.
 func (r *runner) advance() {
-	now := r.o.Clock()
+	now := time.Now()
 	for _, p := range []*pool{r.active, r.candidate} {
 		if p != nil && !r.mustWait(p) {
 			p.advance(now)
@@ -248,7 +248,7 @@ func (r *runner) advance() {
 	}
 	r.syncReader()
 	if !now.Before(r.summary) {
-		r.tally.flush(now, false)
+		r.tally.flush(r.o.Clock(), false)
 		r.summary = now.Add(summaryEvery)
 	}
 }
@@ -261,7 +261,7 @@ func (r *runner) mustWait(p *pool) bool {
 
 // untilDue is how long nothing has to be started.
 func (r *runner) untilDue() time.Duration {
-	now := r.o.Clock()
+	now := time.Now()
 	due := now.Add(farAway)
 	earlier := func(t time.Time) {
 		if !t.IsZero() && t.Before(due) {

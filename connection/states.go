@@ -53,7 +53,7 @@ func (r *runner) poolLost(p *pool, wasUp bool, err error) {
 	case p != r.active:
 	case wasUp:
 		cause := r.sentence(err)
-		r.toClosing(" for restart: " + cause)
+		r.toClosing(cause)
 		r.toClosed()
 		r.blame(cause)
 	default:
@@ -72,7 +72,7 @@ func (r *runner) failed(err error, next time.Time) {
 	r.setState(state)
 	r.blame(cause)
 	when := ""
-	if wait := next.Sub(r.o.Clock()).Round(100 * time.Millisecond); !next.IsZero() && wait > 0 {
+	if wait := time.Until(next).Round(100 * time.Millisecond); !next.IsZero() && wait > 0 {
 		when = " Next try in " + wait.String() + "."
 	}
 	r.record(sluice.LevelError, sluice.EventConnectionFailed, "Connection failed",
@@ -97,14 +97,14 @@ func (r *runner) toOpened() {
 	r.record(sluice.LevelInfo, sluice.EventConnectionOpened, "Connection opened", capital(r.title())+" is open.", nil)
 }
 
-// toClosing begins a closing; why follows the sentence: " for restart".
-func (r *runner) toClosing(why string) {
+// toClosing begins a closing: on request, or to open anew, for a cause.
+func (r *runner) toClosing(cause string) {
 	r.setState(sluice.StateClosing)
-	level := sluice.LevelInfo
-	if why != "" {
-		level = sluice.LevelWarning
+	level, rest := sluice.LevelInfo, " ..."
+	if cause != "" {
+		level, rest = sluice.LevelWarning, " for restart: "+cause
 	}
-	r.record(level, sluice.EventConnectionClosing, "Connection closing", "Closing "+r.title()+why+" ...", nil)
+	r.record(level, sluice.EventConnectionClosing, "Connection closing", "Closing "+r.title()+rest, nil)
 }
 
 func (r *runner) toClosed() {
@@ -165,6 +165,7 @@ func (r *runner) status() sluice.Status {
 	r.mu.Lock()
 	s := r.shown
 	r.mu.Unlock()
+	s.Sessions = []sluice.SessionStatus{}
 	if p := r.serving.Load(); p != nil {
 		s.Sessions = p.lanes.status()
 	}

@@ -2,6 +2,7 @@ package connection
 
 import (
 	"context"
+	"time"
 
 	"sluice"
 	"sluice/internal/lifetime"
@@ -55,5 +56,5 @@ func (p *pool) subscribed(s *slot, session sluice.Session, err error) {
 		return
 	}
 	p.granted = true
-	p.check(p.r.o.Clock())
+	p.check(time.Now())
 }

@@ -48,9 +48,12 @@ type Options struct {
 	// PublicURL is where this Sluice is reached from outside, without a slash
 	// at the end; "" leaves downlinkUrl out of uplinks.
 	PublicURL string
-	Clock     sluice.Clock   // default time.Now
-	Rand      func() float64 // 0 <= x < 1, safe for several goroutines; default math/rand/v2
-	Log       *slog.Logger   // default: none
+	// Clock gives the times that are shown or compared with a message's;
+	// default time.Now. What lasts is measured by the monotonic clock, which no
+	// step of the wall clock disturbs.
+	Clock sluice.Clock
+	Rand  func() float64 // 0 <= x < 1, safe for several goroutines; default math/rand/v2
+	Log   *slog.Logger   // default: none
 }
 
 // Supervisor keeps a set of connections open. Its methods are safe for use by
