@@ -98,7 +98,7 @@ func (b *broker) verify(c *x509.Certificate) error {
 	return err
 }
 
-func (b *broker) addr() string { return b.listener.Address() }
+func (b *broker) addr() string { return reachable(b.listener.net.Addr()) }
 
 func (b *broker) close() { _ = b.mqtt.Close() }
 
@@ -274,11 +274,20 @@ func (s *Server) RefuseConnects(code byte) { s.broker.refuse.Store(uint32(code))
 // DisconnectAll ends every connection with a reason code of MQTT 5, such as
 // 0x98, administrative action, and returns how many there were.
 func (s *Server) DisconnectAll(code byte) int {
-	all := s.broker.connected()
-	for _, cl := range all {
-		s.broker.disconnect(cl, packets.Code{Code: code, Reason: "asked for by the test"})
+	return s.Disconnect(code, func(string) bool { return true })
+}
+
+// Disconnect ends the connections of those client ids that match picks, as
+// DisconnectAll does.
+func (s *Server) Disconnect(code byte, match func(clientID string) bool) int {
+	n := 0
+	for _, cl := range s.broker.connected() {
+		if match(cl.ID) {
+			s.broker.disconnect(cl, packets.Code{Code: code, Reason: "asked for by the test"})
+			n++
+		}
 	}
-	return len(all)
+	return n
 }
 
 // demoted is a log handler for mochi's log: what is less than an error to

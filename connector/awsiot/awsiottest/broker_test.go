@@ -349,3 +349,37 @@ func TestClientIDs(t *testing.T) {
 	}
 	connect(t, s, dialer{id: strings.Repeat("x", 128)})
 }
+
+func TestTopicAlias(t *testing.T) {
+	s := start(t, awsiottest.Options{})
+	c := connect(t, s, dialer{id: "c"})
+	c.subscribe(t, "a")
+	publish := func(topic string, alias uint16) {
+		t.Helper()
+		// An error may be that of a connection closed as expected.
+		_ = c.publishRaw(&paho.Publish{Topic: topic, Properties: &paho.PublishProperties{TopicAlias: &alias}})
+	}
+	publish("a", 8)
+	publish("", 8)
+	for range 2 {
+		if p := c.receive(t); p.Topic != "a" {
+			t.Errorf("received %q", p.Topic)
+		}
+	}
+	publish("", 7)
+	if code := c.ended(t); code != 0x82 {
+		t.Errorf("an unknown alias: 0x%02X, want 0x82", code)
+	}
+	c = connect(t, s, dialer{id: "c"})
+	publish("a", 9)
+	if code := c.ended(t); code != 0x94 {
+		t.Errorf("alias 9: 0x%02X, want 0x94", code)
+	}
+}
+
+func TestListenEverywhere(t *testing.T) {
+	s := start(t, awsiottest.Options{Addr: ":0", ControlAddr: ":0"})
+	if !strings.HasPrefix(s.MQTTAddr(), "localhost:") || !strings.HasPrefix(s.ControlURL(), "http://localhost:") {
+		t.Errorf("addresses %s, %s", s.MQTTAddr(), s.ControlURL())
+	}
+}

@@ -123,6 +123,8 @@ func (p *controlPlane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (p *controlPlane) answer(w http.ResponseWriter, r *http.Request, action string, out any, bad *apiError) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Amzn-Requestid", newUUID())
+	// The SDK corrects its own clock by this date.
+	w.Header().Set("Date", p.options.Clock().UTC().Format(http.TimeFormat))
 	status := http.StatusOK
 	if bad != nil {
 		status = bad.status

@@ -260,6 +260,10 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 		}
 		return pk, packets.ErrRejectPacket
 	}
+	if pk.TopicName == "" { // an alias that stands for nothing
+		h.broker.disconnect(cl, packets.ErrProtocolViolationNoTopic)
+		return pk, packets.ErrRejectPacket
+	}
 	h.broker.publish(newMessage(cl.ID, pk))
 	if pk.FixedHeader.Qos > 0 && !h.dropsPuback() {
 		h.puback(cl, pk.PacketID, packets.CodeSuccess)

@@ -21,7 +21,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // patience bounds every wait of the tests; none of them depends on its value.
 const patience = 30 * time.Second
 
-func deadline(t *testing.T) context.Context {
+func deadline(t testing.TB) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
@@ -29,7 +29,7 @@ func deadline(t *testing.T) context.Context {
 }
 
 // eventually waits until a condition holds.
-func eventually(t *testing.T, what string, condition func() bool) {
+func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	for ctx := deadline(t); !condition(); {
 		select {
@@ -41,7 +41,7 @@ func eventually(t *testing.T, what string, condition func() bool) {
 }
 
 // start runs an emulator with keys that are quick to make.
-func start(t *testing.T, o awsiottest.Options) *awsiottest.Server {
+func start(t testing.TB, o awsiottest.Options) *awsiottest.Server {
 	t.Helper()
 	if o.KeyType == "" {
 		o.KeyType = awsiottest.EC
@@ -54,7 +54,7 @@ func start(t *testing.T, o awsiottest.Options) *awsiottest.Server {
 	return s
 }
 
-func newCertificate(t *testing.T, s *awsiottest.Server, active bool) awsiottest.Certificate {
+func newCertificate(t testing.TB, s *awsiottest.Server, active bool) awsiottest.Certificate {
 	t.Helper()
 	c, err := s.CreateKeysAndCertificate(active)
 	if err != nil {
@@ -64,7 +64,7 @@ func newCertificate(t *testing.T, s *awsiottest.Server, active bool) awsiottest.
 }
 
 // tlsConfig is that of a device; without a certificate when c is nil.
-func tlsConfig(t *testing.T, s *awsiottest.Server, c *awsiottest.Certificate) *tls.Config {
+func tlsConfig(t testing.TB, s *awsiottest.Server, c *awsiottest.Certificate) *tls.Config {
 	t.Helper()
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM([]byte(s.CAPEM())) {
@@ -97,7 +97,7 @@ type dialer struct {
 	receive func(*paho.Publish) // default: into messages
 }
 
-func dial(t *testing.T, s *awsiottest.Server, c awsiottest.Certificate, d dialer) (*client, error) {
+func dial(t testing.TB, s *awsiottest.Server, c awsiottest.Certificate, d dialer) (*client, error) {
 	t.Helper()
 	conn, err := tls.Dial("tcp", s.MQTTAddr(), tlsConfig(t, s, &c))
 	if err != nil {
@@ -135,7 +135,7 @@ func dial(t *testing.T, s *awsiottest.Server, c awsiottest.Certificate, d dialer
 	return out, nil
 }
 
-func connect(t *testing.T, s *awsiottest.Server, d dialer) *client {
+func connect(t testing.TB, s *awsiottest.Server, d dialer) *client {
 	t.Helper()
 	c, err := dial(t, s, newCertificate(t, s, true), d)
 	if err != nil {
@@ -145,7 +145,7 @@ func connect(t *testing.T, s *awsiottest.Server, d dialer) *client {
 }
 
 // publish returns the reason code of the PUBACK.
-func (c *client) publish(t *testing.T, topic string, payload []byte) (byte, error) {
+func (c *client) publish(t testing.TB, topic string, payload []byte) (byte, error) {
 	t.Helper()
 	ack, err := c.Publish(deadline(t), &paho.Publish{Topic: topic, QoS: 1, Payload: payload})
 	if ack != nil {
@@ -154,7 +154,7 @@ func (c *client) publish(t *testing.T, topic string, payload []byte) (byte, erro
 	return 0, err
 }
 
-func (c *client) subscribe(t *testing.T, filters ...string) *paho.Suback {
+func (c *client) subscribe(t testing.TB, filters ...string) *paho.Suback {
 	t.Helper()
 	sub := &paho.Subscribe{}
 	for _, f := range filters {
@@ -167,7 +167,7 @@ func (c *client) subscribe(t *testing.T, filters ...string) *paho.Suback {
 	return ack
 }
 
-func (c *client) receive(t *testing.T) *paho.Publish {
+func (c *client) receive(t testing.TB) *paho.Publish {
 	t.Helper()
 	select {
 	case p := <-c.messages:
@@ -179,7 +179,7 @@ func (c *client) receive(t *testing.T) *paho.Publish {
 }
 
 // ended waits for the server's DISCONNECT and returns its reason code.
-func (c *client) ended(t *testing.T) byte {
+func (c *client) ended(t testing.TB) byte {
 	t.Helper()
 	select {
 	case code := <-c.disconnected:

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -156,9 +157,9 @@ func (s *Server) startControl(leaf tls.Certificate) error {
 	if err != nil {
 		return fmt.Errorf("listen for the registry API: %w", err)
 	}
-	s.controlURL = "http://" + l.Addr().String()
+	s.controlURL = "http://" + reachable(l.Addr())
 	if s.options.ControlTLS {
-		s.controlURL = "https://" + l.Addr().String()
+		s.controlURL = "https://" + reachable(l.Addr())
 		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{leaf}, MinVersion: tls.VersionTLS12})
 	}
 	s.control = &http.Server{
@@ -172,6 +173,15 @@ func (s *Server) startControl(leaf tls.Certificate) error {
 		}
 	})
 	return nil
+}
+
+// reachable is an address that a client on this machine can use: a server
+// that listens on all addresses is at localhost.
+func reachable(a net.Addr) string {
+	if tcp, ok := a.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		return net.JoinHostPort("localhost", strconv.Itoa(tcp.Port))
+	}
+	return a.String()
 }
 
 // Close disconnects every client (MQTT 5: DISCONNECT 0x8B), stops listening

@@ -11,6 +11,8 @@ type ClientStats struct {
 	Connects int
 	// Connected says whether it is connected now.
 	Connected bool
+	// Session says whether it has a session, connected or kept for it.
+	Session bool
 	// Published is how many publishes it sent, with those Discarded because
 	// they came too fast.
 	Published, Discarded uint64
@@ -79,7 +81,9 @@ func (s *Server) ClientStats() map[string]ClientStats {
 	defer s.broker.mu.Unlock()
 	all := make(map[string]ClientStats, len(s.broker.stats))
 	for id, c := range s.broker.stats {
-		all[id] = c.get()
+		counts := c.get()
+		counts.Session = s.broker.sessions[id] != nil
+		all[id] = counts
 	}
 	return all
 }
