@@ -159,4 +159,3 @@ func scalarOf(v any) (string, bool) {
 	}
 	return "", false
 }
-
