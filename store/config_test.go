@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"sluice"
 	"sluice/store"
@@ -174,5 +175,25 @@ func TestEmptyConfigurationIsAnObject(t *testing.T) {
 	c := must[sluice.Connection](t)(s.CreateConnection(ctx(), sluice.Connection{}, nil))
 	if diff := cmp.Diff(json.RawMessage(`{}`), c.Configuration); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestOnlyBlobsMayLag: under a server that syncs always, all but the blobs is
+// synced.
+func TestOnlyBlobsMayLag(t *testing.T) {
+	h := newHouse(t)
+	h.store()
+	js := jetStream(t, h.conn)
+	for name, want := range map[string]jetstream.PersistModeType{
+		"KV_CONFIG": jetstream.DefaultPersistMode,
+		"DEVICES":   jetstream.DefaultPersistMode,
+		"THINGS":    jetstream.DefaultPersistMode,
+		"EVENTS":    jetstream.DefaultPersistMode,
+		"BLOBS":     jetstream.AsyncPersistMode,
+	} {
+		c := must[jetstream.Stream](t)(js.Stream(ctx(), name)).CachedInfo().Config
+		if c.PersistMode != want || c.Storage != jetstream.FileStorage {
+			t.Errorf("%s has the mode %s, in %s", name, c.PersistMode, c.Storage)
+		}
 	}
 }

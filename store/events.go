@@ -20,7 +20,7 @@ const (
 	// maxPending is how many events wait to be written before the oldest are
 	// dropped; dropStep is how many go at once, so that dropping stays cheap.
 	maxPending = 8192
-	dropStep   = 256
+	dropStep   = 1024
 	// maxText is how long a text of an event may be, in bytes.
 	maxText = 2048
 )

@@ -1,6 +1,10 @@
 package store
 
-import "context"
+import (
+	"context"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
 
 // Flush writes what waits, as the last flush of Run does, and then tidies up.
 func (s *Store) Flush(ctx context.Context) error {
@@ -18,4 +22,29 @@ func (s *Store) Flush(ctx context.Context) error {
 func (s *Store) SetSlack(connectionID string, slack int64) {
 	s.devices.writer.log.slack = slack
 	s.things.of(connectionID).log.slack = slack
+}
+
+// LoseAnswer writes events without hearing of it, as when the answer is lost.
+func (s *Store) LoseAnswer(ctx context.Context) error {
+	v := s.events
+	if err := v.fill(); err != nil {
+		return err
+	}
+	_, err := v.js.Publish(ctx, eventSubject, v.chunk.data.Bytes(), jetstream.WithMsgID(v.chunk.id))
+	return err
+}
+
+// EUI reads a DevEUI and writes it again.
+func EUI(s string) (string, bool) {
+	n, ok := parseEUI(s)
+	return formatEUI(n), ok
+}
+
+// LoadChunk reads a chunk as devices and as things.
+func LoadChunk(chunk []byte) (deviceCount, thingCount int) {
+	d := newDevices()
+	_ = d.load(chunk)
+	m := (&things{}).newMemory("1")
+	_ = m.load(chunk)
+	return d.count, m.size()
 }

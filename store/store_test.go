@@ -12,11 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"go.uber.org/goleak"
 
 	"sluice"
+	"sluice/internal/natsd"
 	"sluice/internal/seal"
 	"sluice/store"
 )
@@ -33,7 +33,7 @@ type house struct {
 	t      testing.TB
 	dir    string
 	key    *seal.Key
-	server *server.Server
+	server *natsd.Server
 	conn   *nats.Conn
 	log    *slog.Logger
 }
@@ -52,11 +52,7 @@ func newHouse(t testing.TB) *house {
 
 func (h *house) open() { h.server, h.conn = serve(h.t, h.dir) }
 
-func (h *house) close() {
-	h.conn.Close()
-	h.server.Shutdown()
-	h.server.WaitForShutdown()
-}
+func (h *house) close() { h.server.Close() }
 
 // restart stops the server and starts it again.
 func (h *house) restart() {
@@ -65,23 +61,10 @@ func (h *house) restart() {
 }
 
 // serve starts a server on a directory.
-func serve(t testing.TB, dir string) (*server.Server, *nats.Conn) {
+func serve(t testing.TB, dir string) (*natsd.Server, *nats.Conn) {
 	t.Helper()
-	s, err := server.NewServer(&server.Options{
-		JetStream: true, StoreDir: dir, SyncAlways: true, DontListen: true, NoSigs: true, NoLog: true,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Start()
-	if !s.ReadyForConnections(10 * time.Second) {
-		t.Fatal("the server does not start")
-	}
-	conn, err := nats.Connect("", nats.InProcessServer(s))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s, conn
+	server := must[*natsd.Server](t)(natsd.Start(ctx(), natsd.Options{Dir: dir, SyncAlways: true}))
+	return server, must[*nats.Conn](t)(server.Connect())
 }
 
 // store opens a store that nobody runs.
