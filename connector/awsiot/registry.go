@@ -186,14 +186,14 @@ func (r *registry) call() {
 
 		j.tries++
 		if refused != nil {
-			r.failed(j, refused)
+			r.failed(j, refused, false)
 			continue
 		}
 		missing, detail, err := r.ensure(j.devEUI)
 		switch {
 		case r.ctx.Err() != nil:
 		case err != nil:
-			r.failed(j, err)
+			r.failed(j, err, true)
 		case missing:
 			r.finish(j, sluice.Thing{State: sluice.ThingMissing, Tag: r.tag})
 		default:
@@ -273,8 +273,8 @@ func (r *registry) release(j *job) {
 
 // failed tells why a job failed, and has it tried again later. Where trying
 // again is of no use until somebody changes something, its device need not
-// wait.
-func (r *registry) failed(j *job, err error) {
+// wait. asked is false where AWS was not asked, because it just refused all.
+func (r *registry) failed(j *job, err error, asked bool) {
 	f, ok := errors.AsType[*refusal](err)
 	if !ok {
 		f = &refusal{kind: "other", Failure: sluice.Failure{Reason: sluice.ReasonInternal, Message: "A thing could not be registered.", Err: err}}
@@ -290,7 +290,7 @@ func (r *registry) failed(j *job, err error) {
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if f.all && time.Now().After(r.until) {
+	if f.all && asked {
 		r.refused, r.until = f, time.Now().Add(min(refusedPause, 6*r.d.o.RetryThing))
 	}
 	if f.final {
