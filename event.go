@@ -39,6 +39,8 @@ const (
 	EventJournalGap          EventType = "journal.gap"
 	EventSystemStarted       EventType = "system.started"
 	EventSystemStopped       EventType = "system.stopped"
+	EventEventsDropped       EventType = "events.dropped"  // they came faster than they could be written
+	EventSecretsMissing      EventType = "secrets.missing" // lost with their key, to be entered again
 )
 
 // Event is what happened that an operator wants to read. It is shown as

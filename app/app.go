@@ -171,6 +171,12 @@ func (a *App) Run(ctx context.Context) error {
 		Level: sluice.LevelInfo, Type: sluice.EventSystemStarted, Label: "Sluice started",
 		Detail: fmt.Sprintf("Sluice %s listens on %s", a.options.Version, a.Addr()),
 	})
+	for _, m := range a.store.MissingSecrets() {
+		a.store.Record(sluice.Event{
+			Level: sluice.LevelWarning, Type: sluice.EventSecretsMissing, Label: "Secrets missing",
+			Detail: "The key was lost, and with it these secrets: " + m.String(), Hint: "Enter them again.",
+		})
+	}
 	return runStages(ctx, a.options.Log, []stage{
 		{"store", a.store.Run, 5 * time.Second},
 		{"journal", a.journal.Run, 5 * time.Second},

@@ -91,15 +91,13 @@ func lostError(lost []loss) error {
 		Code: sluice.CodeInternal,
 		Hint: "Put the key file back, or start once with --forget-secrets and enter these secrets again.",
 	}
-	lines := make([]string, 0, len(lost))
 	for _, l := range lost {
-		lines = append(lines, l.String())
 		e.Fields = append(e.Fields, sluice.Problem{
 			Path:    fmt.Sprintf("%s %s (%s)", l.Kind, l.ID, l.Name),
 			Message: strings.Join(l.Secrets, ", "),
 		})
 	}
-	e.Message = "the key does not open these secrets: " + strings.Join(lines, "; ")
+	e.Message = "The key that the secrets were sealed with is not there; these cannot be read:"
 	return e
 }
 

@@ -139,7 +139,7 @@ func (v *events) written(sequence uint64) {
 	if dropped > 0 {
 		v.record(sluice.Event{
 			Level:  sluice.LevelWarning,
-			Type:   EventEventsDropped,
+			Type:   sluice.EventEventsDropped,
 			Label:  "Events dropped",
 			Detail: fmt.Sprintf("%d events were dropped, because they came faster than they could be written.", dropped),
 			Hint:   "Look at the log and at the disk of the data directory.",

@@ -12,10 +12,6 @@ import (
 	"sluice"
 )
 
-// EventEventsDropped is the type of the event that tells of events that were
-// dropped because they came faster than they could be written.
-const EventEventsDropped sluice.EventType = "events.dropped"
-
 const (
 	// maxPending is how many events wait to be written before the oldest are
 	// dropped; dropStep is how many go at once, so that dropping stays cheap.
@@ -57,7 +53,7 @@ func newEvents(clock sluice.Clock, random io.Reader) *events {
 // Record takes an event. It fills Time (to the millisecond, in UTC) and ID (a
 // ULID), and is seen by queries and followers at once. It never waits: where
 // events cannot be written the oldest are dropped in the end, which an event
-// of the type [EventEventsDropped] tells. Texts over 2 KiB are cut.
+// of the type [sluice.EventEventsDropped] tells. Texts over 2 KiB are cut.
 func (s *Store) Record(e sluice.Event) { s.events.record(e) }
 
 func (v *events) record(e sluice.Event) {

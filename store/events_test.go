@@ -186,11 +186,11 @@ func TestTooManyEvents(t *testing.T) {
 	}
 	run(t, s)
 	told := func() int {
-		_, n := events(t, s, store.EventQuery{Type: store.EventEventsDropped})
+		_, n := events(t, s, store.EventQuery{Type: sluice.EventEventsDropped})
 		return n
 	}
 	waitFor(t, "an event tells of those dropped", func() bool { return told() == 1 })
-	page, _ = events(t, s, store.EventQuery{Type: store.EventEventsDropped})
+	page, _ = events(t, s, store.EventQuery{Type: sluice.EventEventsDropped})
 	if want := fmt.Sprintf("%d events were dropped", n-total); !strings.HasPrefix(page[0].Detail, want) {
 		t.Errorf("detail = %q, want %q", page[0].Detail, want)
 	}

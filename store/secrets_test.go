@@ -88,9 +88,12 @@ func TestOtherKey(t *testing.T) {
 		if !ok {
 			t.Fatalf("%s: %v", name, err)
 		}
-		want := "the key does not open these secrets: connection 1 (Test AWS): privateKey, secretAccessKey; network " + n.ID + " (Acme): asKey"
-		if e.Message != want {
-			t.Errorf("%s: message = %q\nwant %q", name, e.Message, want)
+		want := []sluice.Problem{
+			{Path: "connection 1 (Test AWS)", Message: "privateKey, secretAccessKey"},
+			{Path: "network " + n.ID + " (Acme)", Message: "asKey"},
+		}
+		if diff := cmp.Diff(want, e.Fields); diff != "" {
+			t.Errorf("%s: fields (-want +got)\n%s", name, diff)
 		}
 		if !strings.Contains(e.Hint, "--forget-secrets") {
 			t.Errorf("%s: hint = %q", name, e.Hint)

@@ -172,7 +172,7 @@ func TestOutage(t *testing.T) {
 	}
 	flow(200)
 	w.AWS.RefuseConnects(0x88) // server unavailable
-	w.Cut(0x8b) // server shutting down
+	w.Cut(0x8b)                // server shutting down
 	wait(t, "the connection to notice", func() bool { return p.connection(w.ConnectionID).State != "OPENED" })
 	flow(800)
 	w.AWS.RefuseConnects(0)

@@ -57,7 +57,7 @@ func Run(ctx context.Context, o Options) error {
 	err = d.run(ctx, data)
 	stop()
 	if e := <-ended; e != nil {
-		err = errors.Join(err, fmt.Errorf("Sluice did not stop in order: %w", e))
+		err = errors.Join(err, fmt.Errorf("stop Sluice: %w", e))
 	}
 	return err
 }
