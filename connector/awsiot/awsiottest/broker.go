@@ -122,6 +122,7 @@ func (b *broker) claim(cl *mqtt.Client) {
 		old := b.live[cl.ID]
 		if old == nil {
 			b.live[cl.ID] = cl
+			b.statsOf(cl.ID).connect(true) // before its CONNACK, so that it cannot miss it
 			b.mu.Unlock()
 			return
 		}
@@ -139,6 +140,7 @@ func (b *broker) gone(p *peer) {
 	for id, cl := range b.live {
 		if cl.Net.Conn == p {
 			delete(b.live, id)
+			b.statsOf(id).connect(false)
 		}
 	}
 }
@@ -152,7 +154,6 @@ func (b *broker) open(cl *mqtt.Client, clean bool, window int) {
 		b.sessions[cl.ID] = s
 	}
 	b.mu.Unlock()
-	s.stats.connect(true)
 	s.attach(cl, window, newBucket(b.options.Rate), newBucket(b.options.OutboundRate))
 }
 

@@ -122,7 +122,6 @@ func (h *hook) OnDisconnect(cl *mqtt.Client, err error, expire bool) {
 	if s == nil || !s.detach(cl) {
 		return
 	}
-	s.stats.connect(false)
 	if expire {
 		h.broker.forget(s)
 	}

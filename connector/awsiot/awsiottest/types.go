@@ -15,8 +15,8 @@ type thingType struct {
 }
 
 // createType makes a thing type. The same again succeeds, another one
-// conflicts. Source: moto-like emulators that compared it with AWS
-// (ministack pull request 1349); the API reference is silent.
+// conflicts: so say those who compared it with AWS (ministack pull request
+// 1349); the API reference is silent.
 func (r *registry) createType(name, description string, searchable []string) (*thingType, *apiError) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
