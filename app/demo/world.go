@@ -225,6 +225,7 @@ func (w *World) Verdict(duplicatesMayBe bool) error {
 		complain(t.disordered, "reports arrived out of order")
 		complain(twice, "commands reached ThingPark twice")
 	}
+	complain(int(w.AWS.Dropped()), "messages were dropped by the emulator before the subscriber")
 	if err := w.cloud.err(); err != nil {
 		wrong = append(wrong, err.Error())
 	}
