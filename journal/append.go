@@ -156,7 +156,10 @@ func (q *queueOfAppends) take(group []pending) []pending {
 // abandon takes out of the queue what is left of a waiter whose caller gives
 // up, and returns when nothing reads its messages any more.
 func (q *queueOfAppends) abandon(w *waiter) {
+	q.encoding.Lock()
+	defer q.encoding.Unlock()
 	q.mu.Lock()
+	defer q.mu.Unlock()
 	kept := q.items[:0]
 	for _, p := range q.items {
 		if p.w == w {
@@ -167,9 +170,6 @@ func (q *queueOfAppends) abandon(w *waiter) {
 	}
 	clear(q.items[len(kept):])
 	q.items = kept
-	q.mu.Unlock()
-	q.encoding.Lock()   // what was taken before is encoded when this is free
-	q.encoding.Unlock() //nolint:staticcheck // an empty section is the purpose
 }
 
 // end refuses what comes from now on.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"runtime"
@@ -28,6 +29,9 @@ const childLines = "SLUICE_JOURNAL_TEST_LINES"
 // acked begins the lines in which the child tells the ids that Append returned
 // nil for. It writes each with one write(2), after Append has returned.
 const acked = "acked "
+
+// booked is the line in which it tells that a first book was written.
+const booked = "booked"
 
 func childMain() bool {
 	dir := os.Getenv(childDir)
@@ -61,6 +65,12 @@ func child(dir string) error {
 	}
 	go func() { _ = j.Run(ctx) }()
 	go func() { _ = j.Read(ctx, Up("1"), ReadOptions{Handler: &arrivals{}, Concurrency: 4}) }()
+	go func() {
+		for j.Stats().Books == 0 && ctx.Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+		_, _ = os.Stdout.WriteString(booked + "\n")
+	}()
 	start := time.Now().UnixNano()
 	done := make(chan error)
 	var lines atomic.Int64 // 0: no limit
@@ -89,7 +99,7 @@ func child(dir string) error {
 }
 
 // runChild starts the child on a directory, lets it append until lines were
-// acknowledged, kills it (or, with 0, waits until it ends), and adds what was
+// acknowledged and a book was written, kills it (or, with 0, waits until it ends), and adds what was
 // acknowledged to got.
 func runChild(t *testing.T, cmd *exec.Cmd, dir string, lines int, got map[string]string) {
 	t.Helper()
@@ -103,13 +113,15 @@ func runChild(t *testing.T, cmd *exec.Cmd, dir string, lines int, got map[string
 		t.Fatal(err)
 	}
 	scan := bufio.NewScanner(out)
-	for n := 0; scan.Scan(); {
+	for n, books := 0, false; scan.Scan(); {
+		books = books || scan.Text() == booked
 		connection, id, ok := strings.Cut(strings.TrimPrefix(scan.Text(), acked), " ")
 		if !ok {
 			continue
 		}
 		got[id] = connection
-		if n++; n == lines {
+		if n++; n >= lines && books && lines > 0 {
+			lines = math.MaxInt
 			_ = cmd.Process.Kill() // what it still wrote is read, too
 		}
 	}

@@ -14,15 +14,13 @@ import (
 
 const (
 	// houseEvery is how often the disk is looked at and a failed commit is
-	// looked into, and trimEvery how often history is trimmed.
+	// looked into, and trimEvery how often history is trimmed and what nobody
+	// reads expires, with an event each time.
 	houseEvery = time.Second
-	trimEvery  = 30 * time.Second
+	trimEvery  = time.Minute
 	// purgeStep is how many sequences are purged at once: a purge holds the
 	// stream's lock, for about 2 us a message.
 	purgeStep = 2000
-	// expireEvery is how often a place tells that it loses entries that are
-	// not delivered.
-	expireEvery = time.Minute
 )
 
 // keepHouse watches the disk and trims, until ctx ends.
