@@ -92,6 +92,24 @@ func TestLostLinkLosesNothing(t *testing.T) {
 	})
 }
 
+// A session may know that it is lost a while before it says so.
+func TestLostSessionIsNotAskedAgainAndAgain(t *testing.T) {
+	run(t, func(t *testing.T, b *bench) {
+		b.set(func(w *world) {
+			w.handle = func(context.Context, *fakeSession, *sluice.Message) error {
+				return &sluice.Failure{Verdict: sluice.NotConnected, Reason: sluice.ReasonDisconnected, Message: "lost"}
+			}
+		})
+		b.apply(connection(1, ""))
+		b.journal.add(uplink("m1", eui(1)))
+		b.pass(10 * time.Second)
+		if n := b.journal.count().retries; n != 10 {
+			t.Errorf("asked %d times in ten seconds", n)
+		}
+		b.set(func(w *world) { w.handle = nil })
+	})
+}
+
 func TestValidityEndsTheWait(t *testing.T) {
 	run(t, func(t *testing.T, b *bench) {
 		b.set(func(w *world) { w.refuse = func(*fakeDialer, int) error { return refusal(sluice.ReasonUnreachable) } })
@@ -174,6 +192,10 @@ func TestPreparesDevicesFirst(t *testing.T) {
 			}
 		})
 		b.apply(connection(1, ""))
+		old := uplink("old", eui(3)) // not worth a thing
+		old.Time = old.Time.Add(-time.Hour)
+		old.Validity = time.Minute
+		b.journal.add(old)
 		alarm := uplink("alarm", "10000001")
 		alarm.Kind, alarm.Document = sluice.KindBSAlarm, []byte(`{"BS_alarm":{}}`)
 		b.journal.add(uplink("m1", eui(1)), uplink("m2", eui(2)), alarm)

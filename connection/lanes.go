@@ -20,9 +20,6 @@ const (
 	loadMemory = 3 * time.Second
 	// loadMargin is by how much two loads differ by chance, besides a tenth.
 	loadMargin = 0.5
-	// stallAfter is how long a session with messages outstanding may finish
-	// none before it is held for stuck and gets no more devices.
-	stallAfter = 2 * time.Second
 	// homesMax bounds how many devices are remembered, twice over; see lookup.
 	homesMax = 20_000
 	// homesAge is how long a device that sends nothing is remembered, at least.
@@ -31,7 +28,7 @@ const (
 
 // lanes spreads the messages of a pool over its sessions. A device keeps its
 // session, its home: it is given the one with the least load, and moves when
-// its session is gone, full, stuck or clearly busier than another. That is
+// its session is gone, full or clearly busier than another. That is
 // decided anew for each message, which is safe for the order of a device
 // because the journal hands over a device's message only when the one before
 // is over: at that moment nothing of it is in flight.
@@ -40,7 +37,7 @@ const (
 // mean over time, and that of a device its share in it: the part of the time
 // that a message of it is under way. Unlike a rate it tells six devices that
 // fill a session's pace from four that fill it too, and it shows a session
-// that is slow; unlike the number outstanding now it does not jump.
+// that is slow or stuck; unlike the number outstanding now it does not jump.
 type lanes struct {
 	clock sluice.Clock
 
@@ -67,7 +64,6 @@ type lane struct {
 	// Guarded by lanes.mu.
 	outstanding int
 	load        load
-	progress    time.Time // when a message was last finished, or the first of some begun
 	gone        bool
 	delivered   uint64
 	second      int64 // of current
@@ -162,7 +158,7 @@ func (ls *lanes) add(number int, session sluice.Session) *lane {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	now := ls.clock()
-	l := &lane{number: number, session: session, opened: now, progress: now, load: load{at: now}}
+	l := &lane{number: number, session: session, opened: now, load: load{at: now}}
 	ls.open = append(ls.open, l)
 	ls.openGate()
 	for l.outstanding < laneCapacity && ls.waiting.Len() > 0 {
@@ -244,7 +240,6 @@ func (ls *lanes) release(h *home, delivered bool) {
 	h.load.update(now, 1)
 	l.load.update(now, l.outstanding)
 	l.outstanding--
-	l.progress = now
 	if delivered {
 		l.delivered++
 		l.meter(now)
@@ -268,24 +263,20 @@ func (ls *lanes) handOver(l *lane) {
 func (ls *lanes) choose(h *home, now time.Time) *lane {
 	h.load.update(now, 0)
 	var best *lane
-	bestStuck := false
 	for _, l := range ls.open {
 		if l.outstanding >= laneCapacity || isDone(l.session) {
 			continue
 		}
 		l.load.update(now, l.outstanding)
-		stuck := l.stuck(now)
-		if best == nil || bestStuck && !stuck || bestStuck == stuck && l.work() < best.work() {
-			best, bestStuck = l, stuck
+		if best == nil || l.work() < best.work() {
+			best = l
 		}
 	}
 	own := h.lane
 	switch {
 	case best == nil || own == nil || own == best:
 		return best
-	case own.gone || own.outstanding >= laneCapacity || isDone(own.session):
-		return best
-	case own.stuck(now) && !bestStuck, own.clearlyBusier(best, h.load.mean):
+	case own.gone || own.outstanding >= laneCapacity || isDone(own.session) || own.clearlyBusier(best, h.load.mean):
 		return best
 	default:
 		return own
@@ -302,9 +293,6 @@ func place(h *home, l *lane, now time.Time) {
 		}
 		l.load.mean += h.load.mean
 		h.lane = l
-	}
-	if l.outstanding == 0 {
-		l.progress = now
 	}
 	l.outstanding++
 }
@@ -358,11 +346,6 @@ func (l *lane) meter(now time.Time) {
 		l.last = 0
 	}
 	l.second, l.current = second, 0
-}
-
-// stuck reports whether messages are outstanding and none gets finished.
-func (l *lane) stuck(now time.Time) bool {
-	return l.outstanding > 0 && now.Sub(l.progress) > stallAfter
 }
 
 // work is what a session has to do: lately, and just now.

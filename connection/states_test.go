@@ -182,6 +182,28 @@ func TestKickedLoopBacksOff(t *testing.T) {
 	}
 }
 
+// One client id that is kicked again and again, by a policy or a stranger,
+// backs off alone; the others work on.
+func TestOneKickedSessionBacksOff(t *testing.T) {
+	run(t, func(t *testing.T, b *bench) {
+		b.set(func(w *world) { w.size = 3 })
+		b.apply(connection(1, ""))
+		before := b.tries()
+		for range 10 * 60 * 10 {
+			b.pass(100 * time.Millisecond)
+			for _, s := range b.open() {
+				if s.lane == 1 {
+					s.lose(sluice.ReasonTakenOver)
+				}
+			}
+		}
+		b.wantState(sluice.StateOpened)
+		if n := b.tries() - before; n < 3 || n > 10 {
+			t.Errorf("%d tries in ten minutes", n)
+		}
+	})
+}
+
 func TestDeactivatedKeepsBacklog(t *testing.T) {
 	run(t, func(t *testing.T, b *bench) {
 		b.apply(connection(1, ""))

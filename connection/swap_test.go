@@ -70,6 +70,31 @@ func TestSwapOpensBeforeItCloses(t *testing.T) {
 	})
 }
 
+// Two changes close upon each other: the third pool has the client ids of the
+// first, and waits until that has closed.
+func TestGenerationsDoNotMeet(t *testing.T) {
+	run(t, func(t *testing.T, b *bench) {
+		b.set(func(w *world) {
+			w.handle = func(context.Context, *fakeSession, *sluice.Message) error {
+				time.Sleep(3 * time.Second)
+				return nil
+			}
+		})
+		b.apply(connection(1, ""))
+		b.journal.add(uplink("m1", eui(1)))
+		b.pass(time.Millisecond)
+		b.apply(connection(2, `"uplinkTopicPattern":"a"`))
+		b.apply(connection(3, `"uplinkTopicPattern":"b"`))
+		if s, _ := b.Status("8"); s.Applied || len(b.dialers) != 3 || len(b.open()) != 2 {
+			t.Errorf("status %+v, %d sessions", s, len(b.open()))
+		}
+		b.pass(5 * time.Second)
+		if s, _ := b.Status("8"); !s.Applied || s.Sessions[0].ID != "8-0-0" || len(b.open()) != 1 {
+			t.Errorf("status %+v", s)
+		}
+	})
+}
+
 func TestSwapToAnotherSize(t *testing.T) {
 	run(t, func(t *testing.T, b *bench) {
 		b.apply(connection(1, `"poolSize":2`))
@@ -158,7 +183,12 @@ func TestNeverOpenIsReplaced(t *testing.T) {
 		b.journal.add(uplink("m1", eui(1)))
 		b.pass(time.Hour)
 		b.wantState(sluice.StateAuthenticationFailed)
-		b.apply(connection(2, `"uplinkTopicPattern":"b"`))
+		b.apply(connection(2, `"description":"wrong","uplinkTopicPattern":"c"`))
+		b.wantState(sluice.StateAuthenticationFailed)
+		if s, _ := b.Status("8"); !s.Applied || !b.dialers[0].closed || b.dialers[1].closed {
+			t.Errorf("status %+v", s)
+		}
+		b.apply(connection(3, `"uplinkTopicPattern":"b"`))
 		b.wantState(sluice.StateOpened)
 		if s, _ := b.Status("8"); !s.Applied || b.journal.pending() != 0 {
 			t.Errorf("status %+v, %d pending", s, b.journal.pending())
