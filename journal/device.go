@@ -69,6 +69,10 @@ func (r *reader) work() {
 	for !r.closing && r.ready.len() > 0 {
 		d := r.ready.pop()
 		w := *d.queue.front()
+		if r.p.done.has(w.number) { // given up meanwhile
+			r.advance(d)
+			continue
+		}
 		r.p.mu.Unlock()
 		r.turn(d, w)
 		r.p.mu.Lock()

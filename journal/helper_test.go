@@ -15,14 +15,12 @@ import (
 )
 
 // nats-server ends some of its goroutines without waiting for them when it is
-// shut down: they are gone a moment later, which goleak allows for. What is
-// ignored stays for the process's life by design: its clock of access times.
+// shut down: they are gone a moment later, which goleak allows for.
 func TestMain(m *testing.M) {
 	if childMain() {
 		return
 	}
-	goleak.VerifyTestMain(m,
-		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server/ats.init.0.func1"))
+	goleak.VerifyTestMain(m)
 }
 
 // bench is a journal that runs, on a server of its own.

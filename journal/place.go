@@ -68,9 +68,9 @@ type place struct {
 	dirty  bool    // the book has changed since it was written
 	gone   bool    // dropped: nothing is to be written any more
 
-	// trimmable is the seq of a book that was written, and trimmed how far
-	// the stream was trimmed.
-	trimmable, written, trimmed uint64
+	written   uint64 // the seq of the book that was written last
+	trimmable uint64 // the same, as it was when the place was trimmed last
+	trimmed   uint64 // the stream has nothing of the place up to this sequence
 }
 
 // pending is how many entries are not done. The lock is held.
@@ -139,13 +139,16 @@ func (p *place) rewind() {
 	}
 }
 
-// give up says that all entries up to number are over; those that were not
+// giveUp says that all entries up to number are over; those that were not
 // done end with o. seq is the message that number+1 lies in. It returns how
 // many they were. The lock is held.
 func (p *place) giveUp(number, seq uint64, o Outcome) uint64 {
 	n := p.done.raise(number)
 	p.count(o, n)
 	p.seq = max(p.seq, seq)
+	if r := p.reader; r != nil && r.next <= number {
+		r.next, r.nextSeq = number+1, max(r.nextSeq, seq)
+	}
 	p.rewind()
 	return n
 }

@@ -378,6 +378,26 @@ func TestAPlaceHasOneReader(t *testing.T) {
 	b.wants(Up("1"), sluice.Counters{Received: 1, Delivered: 1})
 }
 
+// What is given up while it waits in a reader's memory is not handed out.
+func TestWhatIsGivenUpIsNotHandedOut(t *testing.T) {
+	b := open(t, t.TempDir())
+	release, got := make(chan struct{}), &arrivals{}
+	got.fail = func(*sluice.Message) error { <-release; return nil }
+	b.read(Up("1"), ReadOptions{Handler: got})
+	b.append("D", 0, 10)
+	p := b.j.place(Up("1"))
+	p.mu.Lock()
+	if n := p.giveUp(8, 9, Expired); n != 8 {
+		t.Errorf("%d were given up", n)
+	}
+	p.mu.Unlock()
+	close(release)
+	b.wants(Up("1"), sluice.Counters{Received: 10, Expired: 8, Delivered: 2})
+	if n := got.distinct(); n > 3 { // the one that the handler had, and two
+		t.Errorf("%d were handed out", n)
+	}
+}
+
 // When Read ends, it waits for what the handler has, and no longer than the
 // grace.
 func TestReadWaitsForTheHandler(t *testing.T) {
