@@ -351,6 +351,39 @@ func TestSubscriptionMovesWhenLost(t *testing.T) {
 	})
 }
 
+// The last open sessions are lost while another, which was not to subscribe,
+// is being opened: it subscribes after all.
+func TestSubscriptionOfALateSession(t *testing.T) {
+	run(t, func(t *testing.T, b *bench) {
+		b.set(func(w *world) { w.size = 3 })
+		b.apply(connection(1, ""))
+		b.pass(time.Minute)
+		var others []*fakeSession
+		var late *fakeSession
+		for _, s := range b.open() {
+			if s != b.subscriber() && late == nil {
+				late = s
+			} else {
+				others = append(others, s)
+			}
+		}
+		late.lose(sluice.ReasonDisconnected)
+		before := b.tries()
+		b.pass(376 * time.Millisecond)
+		if b.tries() != before+1 || len(b.open()) != 2 {
+			t.Fatal("it is not being opened")
+		}
+		for _, s := range others {
+			s.lose(sluice.ReasonDisconnected)
+		}
+		b.pass(20 * time.Millisecond)
+		b.wantState(sluice.StateOpened)
+		if len(b.open()) != 1 || b.subscriber() == nil {
+			t.Errorf("%d sessions, subscribed %v", len(b.open()), b.subscriber())
+		}
+	})
+}
+
 func TestRefusedSubscriptionIsNoOpening(t *testing.T) {
 	run(t, func(t *testing.T, b *bench) {
 		b.set(func(w *world) {
@@ -445,8 +478,9 @@ func TestCopiesDuringASwap(t *testing.T) {
 		b.pass(handoverFor + time.Second)
 		send(now, two)
 		send(now, correlated)
-		if n := len(b.taken()); n != 6 {
-			t.Errorf("%d commands, want 6: long after the handover each is its own", n)
+		send(now, correlated)
+		if n := len(b.taken()); n != 7 {
+			t.Errorf("%d commands, want 7: long after the handover each is its own", n)
 		}
 	})
 }

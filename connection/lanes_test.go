@@ -194,6 +194,51 @@ func TestStuckSessionGetsNoMore(t *testing.T) {
 	})
 }
 
+// A session takes a hundred messages at once; who comes next waits for a place,
+// first come, first served.
+func TestCapacityOfASession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ls := newLanes(time.Now)
+		ls.add(0, &fakeSession{done: make(chan struct{})})
+		p := &patience{ctx: t.Context(), clock: time.Now}
+		held := make([]*home, laneCapacity)
+		for n := range held {
+			held[n], _ = ls.acquire(p, eui(n))
+		}
+		got := make(chan string)
+		for _, name := range []string{"first", "second"} {
+			go func() {
+				if _, err := ls.acquire(p, name); err != nil {
+					t.Error(err)
+				}
+				got <- name
+			}()
+			synctest.Wait()
+		}
+		select {
+		case name := <-got:
+			t.Errorf("%s got a place that there is not", name)
+		default:
+		}
+		for n, name := range []string{"first", "second"} {
+			ls.release(held[n], true)
+			if g := <-got; g != name {
+				t.Errorf("%s was served, want %s", g, name)
+			}
+		}
+		// One that gives up leaves the queue; one that is let in late holds on.
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := ls.acquire(&patience{ctx: ctx, clock: time.Now}, "third"); err == nil {
+			t.Error("there is no place")
+		}
+		ls.release(held[2], true)
+		if _, err := ls.acquire(p, "fourth"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // The number of devices that are remembered is bounded, and those that are in
 // use are not forgotten.
 func TestHomesAreBounded(t *testing.T) {

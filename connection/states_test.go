@@ -224,6 +224,23 @@ func TestDeactivatedKeepsBacklog(t *testing.T) {
 	})
 }
 
+// Those who wait for a session give their messages back.
+func TestDeactivatedWhileClosed(t *testing.T) {
+	run(t, func(t *testing.T, b *bench) {
+		b.set(func(w *world) { w.refuse = func(*fakeDialer, int) error { return refusal(sluice.ReasonUnreachable) } })
+		b.apply(connection(1, ""))
+		b.journal.add(uplink("m1", "0000000000000001"), uplink("m2", "0000000000000002"))
+		b.pass(time.Minute)
+		c := connection(2, "")
+		c.Active = false
+		b.apply(c)
+		b.wantState(sluice.StateDeactivated)
+		if b.journal.pending() != 2 || b.journal.count().reading != 0 {
+			t.Errorf("%d pending, %d readers", b.journal.pending(), b.journal.count().reading)
+		}
+	})
+}
+
 func TestInactiveFromTheStart(t *testing.T) {
 	run(t, func(t *testing.T, b *bench) {
 		c := connection(1, "")
