@@ -37,7 +37,7 @@ func (a *App) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	conn, err := a.openJetStream(ctx)
+	conn, reads, err := a.openJetStream(ctx)
 	if err != nil {
 		return err
 	}
@@ -55,7 +55,7 @@ func (a *App) open(ctx context.Context) error {
 		o.Log.Warn(w)
 	}
 	if a.journal, err = journal.Open(ctx, journal.Options{
-		Conn: conn, Dir: dir.Path(), Events: a.store, Clock: o.Clock, Log: o.Log,
+		Conn: conn, Reads: reads, Dir: dir.Path(), Events: a.store, Clock: o.Clock, Log: o.Log,
 	}); err != nil {
 		return err
 	}
@@ -70,18 +70,23 @@ func (a *App) open(ctx context.Context) error {
 	return nil
 }
 
-func (a *App) openJetStream(ctx context.Context) (*nats.Conn, error) {
+// openJetStream starts the embedded server and connects twice: reads go their
+// own way, so that a long one does not stand before a commit.
+func (a *App) openJetStream(ctx context.Context) (writes, reads *nats.Conn, err error) {
 	server, err := natsd.Start(ctx, natsd.Options{Dir: a.dir.JournalDir(), SyncAlways: true, Log: a.options.Log})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	a.cleanup(server.Close)
-	conn, err := server.Connect()
-	if err != nil {
-		return nil, err
+	if writes, err = server.Connect(); err != nil {
+		return nil, nil, err
 	}
-	a.cleanup(conn.Close)
-	return conn, nil
+	a.cleanup(writes.Close)
+	if reads, err = server.Connect(); err != nil {
+		return nil, nil, err
+	}
+	a.cleanup(reads.Close)
+	return writes, reads, nil
 }
 
 // wire makes the rooms that live in memory and ties them together.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"sluice"
@@ -179,11 +181,11 @@ func (c *committer) publish(bundles []*building) {
 	for _, b := range bundles {
 		c.out = append(c.out, outgoing{subject: string(b.place.name), data: b.data})
 	}
-	if len(bundles) > plainMessages {
-		c.pub.atomic(c.out, j.lastSeq, commitTimeout)
-		j.stats.batches.Add(1)
-	} else {
-		c.pub.each(c.out, true, j.lastSeq, commitTimeout)
+	c.send(c.out)
+	if seq, ok := misplaced(c.out); ok {
+		j.o.Log.Warn("the stream's last sequence has changed", "from", j.lastSeq, "to", seq)
+		j.lastSeq = seq
+		c.send(c.out)
 	}
 	for i, b := range bundles {
 		if err := c.out[i].err; err != nil {
@@ -197,6 +199,40 @@ func (c *committer) publish(bundles []*building) {
 	if len(j.unsure) == 0 {
 		j.health.commits(nil)
 	}
+}
+
+// send publishes messages, one by one or as a batch.
+func (c *committer) send(out []outgoing) {
+	if len(out) > plainMessages {
+		c.pub.atomic(out, c.j.lastSeq, commitTimeout)
+		c.j.stats.batches.Add(1)
+	} else {
+		c.pub.each(out, true, c.j.lastSeq, commitTimeout)
+	}
+}
+
+// misplaced reports whether all of the messages were refused because the
+// stream's last sequence is another than ours, and which. The stream is ours
+// alone and every earlier outcome is known, so it is the server that counts
+// otherwise than it has said: it met damage on the disk.
+func misplaced(out []outgoing) (seq uint64, ok bool) {
+	for i := range out {
+		r, refused := errors.AsType[*refusal](out[i].err)
+		if !refused || r.ErrCode != errCodeWrongLastSequence {
+			return 0, false
+		}
+		if i > 0 {
+			continue
+		}
+		// The stream's state may tell another one than that which the server
+		// goes by, so it is taken from the refusal itself.
+		_, text, _ := strings.Cut(r.Description, ": ")
+		var err error
+		if seq, err = strconv.ParseUint(text, 10, 64); err != nil {
+			return 0, false
+		}
+	}
+	return seq, len(out) > 0
 }
 
 // committed books a bundle that is in the stream, hands it to the reader, and

@@ -20,6 +20,10 @@ const (
 	headerBatchCommit   = "Nats-Batch-Commit"
 	headerStatus        = "Status"
 
+	// errCodeWrongLastSequence refuses a message for headerExpectedLast.
+	// Source: nats-server, errors.json, JSStreamWrongLastSequenceErrF.
+	errCodeWrongLastSequence = 10071
+
 	// maxBatch is the most messages that an atomic batch may have.
 	maxBatch = 1000
 )
