@@ -39,9 +39,6 @@ type document struct {
 	atTime, atFCnt, atPayload int
 }
 
-// digits is the length of a frame counter, fixed by ledger.FirstFCnt.
-const digits = 7
-
 // newDocuments makes the reports of devices [first, first+n) out of those of a
 // thingparktest.Fleet.
 func newDocuments(first, n int, tags []string) ([]*document, error) {

@@ -22,6 +22,9 @@ type system struct {
 	launch func(ctx context.Context, b *bed) error
 	// source is true for what brings its own load.
 	source bool
+	// forgetful is true for what loses reports by design, and is waited for
+	// only shortly.
+	forgetful bool
 	// connections and rate are Sluice's: see sluiceSystem.
 	connections int
 	rate        float64
@@ -110,8 +113,12 @@ func (b *bed) idle(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// settle waits until all that was accepted has arrived, at most for limit.
-func (b *bed) settle(ctx context.Context, limit time.Duration) error {
+// settle waits until all that was accepted has arrived, or it is too long.
+func (b *bed) settle(ctx context.Context) error {
+	limit := b.o.patience()
+	if b.system.forgetful {
+		limit = min(limit, 2*b.o.outage())
+	}
 	return await(ctx, limit, func() bool { return b.system.source || b.ledger.Missing() == 0 })
 }
 
@@ -137,6 +144,7 @@ type mark struct {
 	at       time.Time
 	totals   ledger.Totals
 	cpu, own time.Duration
+	machine  time.Duration // of all processes
 }
 
 func (b *bed) mark() (mark, error) {
@@ -149,5 +157,9 @@ func (b *bed) mark() (mark, error) {
 		return mark{}, err
 	}
 	own := time.Duration(u.Utime.Nano() + u.Stime.Nano())
-	return mark{at: time.Now(), totals: b.ledger.Totals(), cpu: cpu, own: own}, nil
+	machine, err := machineCPU()
+	if err != nil {
+		return mark{}, err
+	}
+	return mark{at: time.Now(), totals: b.ledger.Totals(), cpu: cpu, own: own, machine: machine}, nil
 }

@@ -78,7 +78,7 @@ func measureLoss(ctx context.Context, o *Options, s *system, f fault) (loss, err
 	cancel()
 	<-played
 	if err == nil {
-		if err = b.settle(ctx, o.patience()); errors.Is(err, errInVain) {
+		if err = b.settle(ctx); errors.Is(err, errInVain) {
 			err = nil // then they are lost
 		}
 	}

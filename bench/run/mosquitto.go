@@ -29,7 +29,7 @@ func findMosquitto() string {
 // HTTP, so the load publishes them with QoS 1. Its queue has no bound, and is
 // written to disk at its end and every 30 minutes, as by default.
 func mosquitto(program string) *system {
-	return &system{name: nameMosquitto, launch: func(ctx context.Context, b *bed) error {
+	return &system{name: nameMosquitto, forgetful: true, launch: func(ctx context.Context, b *bed) error {
 		if b.process == nil {
 			if err := writeMosquitto(b); err != nil {
 				return err
@@ -48,6 +48,7 @@ func writeMosquitto(b *bed) error {
 	in := func(name string) string { return filepath.Join(b.dir, name) }
 	config := fmt.Sprintf(`user root
 allow_anonymous true
+connection_messages false
 listener %d 127.0.0.1
 persistence true
 persistence_location %s/

@@ -115,6 +115,33 @@ func (p *process) alive() error {
 	}
 }
 
+// tick is the unit of processor time in /proc.
+const tick = 10 * time.Millisecond
+
+// machineCPU is the processor time that all processes have used so far.
+func machineCPU() (time.Duration, error) {
+	stat, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, err
+	}
+	line, _, _ := strings.Cut(string(stat), "\n")
+	fields := strings.Fields(line)
+	if len(fields) < 9 || fields[0] != "cpu" {
+		return 0, errors.New("/proc/stat has another form here")
+	}
+	var sum time.Duration
+	for i, f := range fields[1:9] { // user nice system idle iowait irq softirq steal
+		n, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		if i != 3 && i != 4 {
+			sum += time.Duration(n) * tick
+		}
+	}
+	return sum, nil
+}
+
 // cpu is the processor time that the process has used so far. Linux only: it
 // is told in ticks of 10 ms.
 func (p *process) cpu() (time.Duration, error) {
@@ -130,7 +157,6 @@ func (p *process) cpu() (time.Duration, error) {
 	}
 	user, err1 := strconv.ParseInt(fields[11], 10, 64)
 	system, err2 := strconv.ParseInt(fields[12], 10, 64)
-	const tick = 10 * time.Millisecond
 	return time.Duration(user+system) * tick, errors.Join(err1, err2)
 }
 

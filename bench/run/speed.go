@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 )
@@ -18,6 +19,7 @@ type speed struct {
 	accepted   float64 // accepted a second, at saturation
 	cpu        float64 // seconds per 100,000 reports, at saturation
 	own        float64 // the same of load and sink together
+	others     float64 // part of the machine that other processes took, at saturation
 	memory     int     // most, in bytes
 	p50, p99   time.Duration
 	answer99   time.Duration // p99 of the answers, at the steady rate
@@ -69,7 +71,7 @@ func (b *bed) steady(ctx context.Context, r *speed) error {
 	if err := b.play(ctx, b.o.Rate, b.o.window()); err != nil {
 		return err
 	}
-	if err := b.settle(ctx, b.o.patience()); err != nil && !errors.Is(err, errInVain) {
+	if err := b.settle(ctx); err != nil && !errors.Is(err, errInVain) {
 		return err
 	}
 	after, err := b.mark()
@@ -119,7 +121,7 @@ func (b *bed) saturate(ctx context.Context, r *speed) error {
 	if !b.system.source {
 		r.lag = b.ledger.Missing()
 	}
-	if err := b.settle(ctx, b.o.patience()); err != nil && !errors.Is(err, errInVain) {
+	if err := b.settle(ctx); err != nil && !errors.Is(err, errInVain) {
 		return err
 	}
 	if after, err = b.mark(); err != nil {
@@ -127,6 +129,8 @@ func (b *bed) saturate(ctx context.Context, r *speed) error {
 	}
 	seconds := during.at.Sub(before.at).Seconds()
 	r.perSecond = float64(during.totals.Arrived-before.totals.Arrived) / seconds
+	foreign := (during.machine - before.machine) - (during.cpu - before.cpu) - (during.own - before.own)
+	r.others = max(0, foreign.Seconds()/seconds/float64(runtime.NumCPU()))
 	r.accepted = float64(during.totals.Accepted-before.totals.Accepted) / seconds
 	if b.system.source {
 		after = during // it never stops

@@ -9,8 +9,8 @@ import (
 
 // line is one measurement in a line, with what the table leaves out.
 func (s speed) line(name string) string {
-	text := fmt.Sprintf("%s: %.0f msg/s (accepted %.0f), %.2f CPU s/100k (load and sink %.2f; at the steady rate %.2f), %s MB, %s / %s ms (answer p99 %s)",
-		name, s.perSecond, s.accepted, s.cpu, s.own, s.steadyCPU, megabytes(s.memory), millis(s.p50), millis(s.p99), millis(s.answer99))
+	text := fmt.Sprintf("%s: %.0f msg/s (accepted %.0f), %.2f CPU s/100k (load and sink %.2f; at the steady rate %.2f), %s MB, %s / %s ms (answer p99 %s), others took %.0f %% of the machine",
+		name, s.perSecond, s.accepted, s.cpu, s.own, s.steadyCPU, megabytes(s.memory), millis(s.p50), millis(s.p99), millis(s.answer99), s.others*100)
 	for _, x := range []struct {
 		n    int
 		what string

@@ -11,11 +11,12 @@ import (
 
 // The types of packets, as the high half of their first byte.
 const (
-	packetConnect    = 1
-	packetPublish    = 3
-	packetSubscribe  = 8
-	packetPing       = 12
-	packetDisconnect = 14
+	packetConnect     = 1
+	packetPublish     = 3
+	packetSubscribe   = 8
+	packetUnsubscribe = 10
+	packetPing        = 12
+	packetDisconnect  = 14
 )
 
 // maxPacket bounds a packet: no report is near it.
@@ -93,7 +94,9 @@ func (c *client) packet(first byte, body []byte) error {
 	case packetPublish:
 		return c.publish(first, body)
 	case packetSubscribe:
-		return c.subscribe(body)
+		return c.subscribe(body, true)
+	case packetUnsubscribe:
+		return c.subscribe(body, false)
 	case packetPing:
 		c.out = append(c.out, 0xD0, 0)
 		return nil
@@ -159,8 +162,9 @@ func (c *client) count(now time.Time) {
 	c.oldest = (c.oldest + 1) % len(c.recent)
 }
 
-// subscribe grants what is asked for; nothing ever comes.
-func (c *client) subscribe(body []byte) error {
+// subscribe grants what is asked for, by SUBSCRIBE or UNSUBSCRIBE (a bridge of
+// Mosquitto sends that first of all); nothing ever comes.
+func (c *client) subscribe(body []byte, begin bool) error {
 	if len(body) < 2 {
 		return errProtocol
 	}
@@ -178,12 +182,22 @@ func (c *client) subscribe(body []byte) error {
 			return errProtocol
 		}
 		end := 2 + int(binary.BigEndian.Uint16(rest))
-		if len(rest) <= end {
+		switch {
+		case len(rest) < end || begin && len(rest) == end:
 			return errProtocol
+		case begin: // the options follow, with the QoS
+			answer, rest = append(answer, rest[end]&1), rest[end+1:]
+			continue
+		case c.five:
+			answer = append(answer, 0)
 		}
-		answer, rest = append(answer, rest[end]&1), rest[end+1:]
+		rest = rest[end:]
 	}
-	c.out = binary.AppendUvarint(append(c.out, 0x90), uint64(len(answer)))
+	first := byte(0x90)
+	if !begin {
+		first = 0xB0
+	}
+	c.out = binary.AppendUvarint(append(c.out, first), uint64(len(answer)))
 	c.out = append(c.out, answer...)
 	return nil
 }

@@ -2,7 +2,8 @@
 // that writes each report into the ledger and acknowledges it.
 //
 // It is a measuring instrument and no broker: it knows CONNECT, PUBLISH with
-// QoS 0 and 1, SUBSCRIBE, PINGREQ and DISCONNECT of MQTT 3.1.1 and 5, keeps no
+// QoS 0 and 1, SUBSCRIBE, UNSUBSCRIBE, PINGREQ and DISCONNECT of MQTT 3.1.1
+// and 5, keeps no
 // session and forwards nothing. That makes it several times cheaper than a
 // broker, which matters since it shares its processors with what it measures.
 // What is right about MQTT is tested elsewhere, against real brokers.
