@@ -129,11 +129,19 @@ func (q *queueOfAppends) put(ps []pending, size int) error {
 	q.items = append(q.items, ps...)
 	q.bytes += size
 	q.mu.Unlock()
+	q.wake()
+	return nil
+}
+
+// wake makes the committer look, if something waits.
+func (q *queueOfAppends) wake() {
+	if q.waiting() == 0 {
+		return
+	}
 	select {
 	case q.signal <- struct{}{}:
 	default:
 	}
-	return nil
 }
 
 // take moves up to maxGroup entries into group.
