@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
 
 	"sluice/bench/sink"
@@ -143,7 +142,7 @@ func (p *publisher) dial(id string) (*paho.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	client := paho.NewClient(paho.ClientConfig{Conn: packets.NewThreadSafeConn(tlsConn)})
+	client := paho.NewClient(paho.ClientConfig{Conn: newGather(tlsConn)})
 	if _, err := client.Connect(ctx, &paho.Connect{ClientID: id, KeepAlive: 30, CleanStart: true}); err != nil {
 		_ = tlsConn.Close()
 		return nil, err

@@ -93,20 +93,8 @@ func (r *runner) compare(ctx context.Context) error {
 	subject, measure := &row{system: sluiceSystem(1, unpaced)}, &row{system: yardstick()}
 	rows := []*row{subject, measure}
 	if r.o.Only != "faults" {
-		for pair := range r.o.Pairs {
-			// A B, B A, A B: neither is always the first.
-			order := []*row{subject, measure}
-			if pair%2 == 1 {
-				order = []*row{measure, subject}
-			}
-			for _, row := range order {
-				s, err := measureSpeed(ctx, r.o, row.system)
-				if err != nil {
-					return err
-				}
-				row.speeds = append(row.speeds, s)
-				r.say("pair %d: %s", pair+1, s.line(row.system.name))
-			}
+		if err := r.pairs(ctx, subject, measure); err != nil {
+			return err
 		}
 	}
 	if r.o.Others {
@@ -132,6 +120,45 @@ func (r *runner) compare(ctx context.Context) error {
 	r.table(rows)
 	if r.o.Only != "faults" {
 		r.ratios(subject.speeds, measure.speeds)
+	}
+	return nil
+}
+
+// disturbed is the part of the machine that, taken by other processes, spoils a
+// pair: then processor time is dearer too.
+const disturbed = 0.08
+
+// pairs measures the pairs. One that was disturbed is measured again, up to as
+// many times as there are pairs; what is left of those counts, and is said.
+func (r *runner) pairs(ctx context.Context, subject, measure *row) error {
+	again := r.o.Pairs
+	for pair := 1; pair <= r.o.Pairs; pair++ {
+		// A B, B A, A B: neither is always the first.
+		order := []*row{subject, measure}
+		if pair%2 == 0 {
+			order = []*row{measure, subject}
+		}
+		worst, got := 0.0, map[*row]speed{}
+		for _, row := range order {
+			s, err := measureSpeed(ctx, r.o, row.system)
+			if err != nil {
+				return err
+			}
+			r.say("pair %d: %s", pair, s.line(row.system.name))
+			worst, got[row] = max(worst, s.others), s
+		}
+		if worst > disturbed && !r.o.short {
+			if again > 0 {
+				again--
+				pair--
+				r.say("the pair was disturbed by other processes, and is measured again")
+				continue
+			}
+			r.say("the pair was disturbed by other processes, and counts all the same")
+		}
+		for _, row := range order {
+			row.speeds = append(row.speeds, got[row])
+		}
 	}
 	return nil
 }
