@@ -236,8 +236,7 @@ func (a *App) drain(limit time.Duration) {
 	}
 }
 
-// waiting reports whether an open connection, or a network, has something to
-// deliver.
+// waiting reports whether an open connection has something to deliver.
 func (a *App) waiting() bool {
 	for _, c := range a.store.Connections() {
 		if s, ok := a.connections.Status(c.ID); ok && s.State == sluice.StateOpened && a.Counters(c.ID).Pending > 0 {

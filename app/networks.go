@@ -3,14 +3,16 @@ package app
 import (
 	"context"
 	"log/slog"
-	"maps"
+	"math/rand/v2"
 	"net/http"
 	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"sluice"
+	"sluice/internal/lifetime"
 )
 
 // networks keeps a door open for each stored network: it takes its reports
@@ -23,6 +25,7 @@ type networks struct {
 	log     *slog.Logger
 
 	mu      sync.Mutex // one reconciliation at a time
+	old     []*door    // replaced or deleted, to be closed by Run
 	open    atomic.Pointer[map[string]*door]
 	changed chan struct{}
 	ready   chan struct{} // closed once the doors of the start are open
@@ -81,6 +84,7 @@ func (n *networks) Run(ctx context.Context) error {
 	for first := true; ; first = false {
 		n.reconcile()
 		n.read(ctx)
+		n.closeOld()
 		if first {
 			close(n.ready)
 		}
@@ -92,13 +96,14 @@ func (n *networks) Run(ctx context.Context) error {
 	}
 }
 
-// reconcile opens what is stored and not open, and closes what is no longer
-// stored or has changed.
+// reconcile opens what is stored and not open, and takes out of use what is no
+// longer stored or has changed. It does not wait for what is under way.
 func (n *networks) reconcile() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	before := *n.open.Load()
 	after := make(map[string]*door, len(before))
+	opened := false
 	for _, c := range n.stored() {
 		if d, ok := before[c.ID]; ok && reflect.DeepEqual(d.config, c) {
 			after[c.ID] = d
@@ -106,31 +111,44 @@ func (n *networks) reconcile() {
 		}
 		if d := n.openDoor(c); d != nil {
 			after[c.ID] = d
+			opened = true
 		}
 	}
 	n.open.Store(&after)
 	for id, d := range before {
 		if after[id] != d {
-			d.close()
+			n.old = append(n.old, d)
 		}
 	}
-	if len(after) != len(before) || !slices.Equal(slices.Sorted(maps.Keys(after)), slices.Sorted(maps.Keys(before))) {
-		n.Changed() // Run is to read the commands of the new ones
+	if opened || len(n.old) > 0 {
+		n.Changed() // Run reads the commands of the new ones, and closes the old
+	}
+}
+
+// closeOld closes the doors that were taken out of use, and waits for what is
+// under way in them.
+func (n *networks) closeOld() {
+	n.mu.Lock()
+	old := n.old
+	n.old = nil
+	n.mu.Unlock()
+	for _, d := range old {
+		d.close()
 	}
 }
 
 func (n *networks) openDoor(c sluice.NetworkConfig) *door {
 	kind, ok := n.kinds[c.Kind]
 	if !ok {
-		n.log.Error("network of an unknown kind", "network", c.ID, "kind", c.Kind)
+		n.log.Error("network of an unknown kind", "network", c.Name, "kind", c.Kind)
 		return nil
 	}
 	spec := n.spec
 	spec.NetworkConfig = c
-	spec.Log = n.log.With("network", c.ID)
+	spec.Log = n.log.With("network", c.Name) // its id is as good as a password
 	network, err := kind.Open(spec)
 	if err != nil {
-		n.log.Error("network not opened", "network", c.ID, "error", err)
+		n.log.Error("network not opened", "network", c.Name, "error", err)
 		return nil
 	}
 	d := &door{config: c, network: network}
@@ -149,22 +167,30 @@ func (n *networks) read(ctx context.Context) {
 		own, cancel := context.WithCancel(ctx)
 		done := make(chan struct{})
 		d.stop = func() { cancel(); <-done }
+		// Where the door replaces another, that one still reads for a moment:
+		// then the loop tries again.
+		loop := lifetime.Loop{
+			Name: "commands for " + d.config.Name, Min: 100 * time.Millisecond, Max: 10 * time.Second,
+			Rand: rand.Float64, Log: n.log,
+		}
 		go func() {
 			defer close(done)
-			if err := n.deliver(own, id, d.network); err != nil && own.Err() == nil {
-				n.log.Error("commands are not read", "network", id, "error", err)
-			}
+			loop.Run(own, func(ctx context.Context) error { return n.deliver(ctx, id, d.network) })
 		}()
 	}
 }
 
 func (n *networks) closeAll() {
+	n.closeOld()
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, d := range *n.open.Load() {
-		d.close()
-	}
+	open := *n.open.Load()
 	n.open.Store(&map[string]*door{})
+	n.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, d := range open {
+		wg.Go(d.close)
+	}
+	wg.Wait()
 }
 
 func (d *door) close() {

@@ -44,7 +44,7 @@ func newCollector(a *App) *collector {
 		state:            desc("sluice_connection_state", "1 for the state that the connection is in.", with("state"), nil),
 		applied:          desc("sluice_connection_applied", "1 when the stored configuration is the one in force.", connection, nil),
 		downlinks:        desc("sluice_connection_downlinks_total", "Commands of the connection that are over, by outcome.", with("outcome"), nil),
-		downlinksPending: desc("sluice_network_downlinks_pending", "Commands that wait for the network server.", []string{"network", "name"}, nil),
+		downlinksPending: desc("sluice_downlinks_pending", "Commands that wait for the network servers.", nil, nil),
 	}
 }
 
@@ -65,9 +65,13 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	counter(c.duplicates, stats.Duplicates)
 	counter(c.unmatched, stats.Unmatched)
 	counter(c.commands, stats.Commands)
+	// Summed up: the id of a network is as good as a password, and names need
+	// not be unique.
+	var waiting uint64
 	for _, n := range c.app.store.Networks() {
-		gauge(c.downlinksPending, float64(c.app.journal.Counters(journal.Down(n.ID)).Pending), n.ID, n.Name)
+		waiting += c.app.journal.Counters(journal.Down(n.ID)).Pending
 	}
+	gauge(c.downlinksPending, float64(waiting))
 	for _, stored := range c.app.store.Connections() {
 		id, name := stored.ID, stored.Name
 		n := c.app.Counters(id)

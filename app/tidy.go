@@ -32,6 +32,8 @@ func (a *App) tidy(ctx context.Context) error {
 
 // removeOrphans reports whether nothing is left to remove.
 func (a *App) removeOrphans(ctx context.Context) bool {
+	// The places are listed first: what is made after that is not among them.
+	places := a.journal.Places()
 	wanted := map[journal.Place]bool{journal.Up(""): true}
 	for _, c := range a.store.Connections() {
 		wanted[journal.Up(c.ID)] = true
@@ -40,13 +42,13 @@ func (a *App) removeOrphans(ctx context.Context) bool {
 		wanted[journal.Down(n.ID)] = true
 	}
 	done := true
-	for _, place := range a.journal.Places() {
+	for _, place := range places {
 		if wanted[place] {
 			continue
 		}
 		if err := a.journal.Drop(ctx, place); err != nil {
 			done = false
-			a.options.Log.Debug("not removed yet", "place", place, "error", err)
+			a.options.Log.Debug("what a deleted connection or network left is not removed yet", "error", err)
 			continue
 		}
 		if id, ok := strings.CutPrefix(string(place), "up."); ok {
