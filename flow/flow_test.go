@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -195,27 +196,44 @@ func TestCopyIsAnsweredWithItsFirst(t *testing.T) {
 }
 
 func TestCopyWaitsForItsFirst(t *testing.T) {
-	r, j, _, _ := setup()
-	entered, release := make(chan struct{}), make(chan error)
-	j.before = func() error { entered <- struct{}{}; return <-release }
-	m := &sluice.Message{Kind: sluice.KindUplink, DevEUI: eui, Fingerprint: "f1"}
-	answers := make(chan error, 2)
-	go func() { answers <- r.Handle(t.Context(), m) }()
-	<-entered
-	go func() { answers <- r.Handle(t.Context(), m) }()
-	// The first fails: its sender is told, and the copy takes its place.
 	broken := errors.New("journal broken")
-	release <- broken
-	if err := <-answers; !errors.Is(err, broken) {
-		t.Fatalf("first = %v", err)
-	}
-	<-entered
-	release <- nil
-	if err := <-answers; err != nil {
-		t.Fatalf("copy = %v", err)
-	}
-	if n := len(j.places()); n != 1 {
-		t.Errorf("journalled %d times, want once", n)
+	for _, test := range []struct {
+		name      string
+		outcome   error // of the first
+		appends   int   // in the end
+		duplicate uint64
+	}{{"that succeeds", nil, 1, 1}, {"that fails", broken, 2, 0}} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, j, _, _ := setup()
+				release := make(chan error)
+				appends := 0
+				j.before = func() error { appends++; return <-release }
+				m := &sluice.Message{Kind: sluice.KindUplink, DevEUI: eui, Fingerprint: "f1"}
+				first, second := make(chan error, 1), make(chan error, 1)
+				go func() { first <- r.Handle(t.Context(), m) }()
+				synctest.Wait()
+				go func() { second <- r.Handle(t.Context(), m) }()
+				synctest.Wait()
+				if appends != 1 || len(second) != 0 {
+					t.Fatalf("%d appends, %d answers: the copy does not wait", appends, len(second))
+				}
+				release <- test.outcome
+				if err := <-first; !errors.Is(err, test.outcome) {
+					t.Errorf("first = %v", err)
+				}
+				synctest.Wait()
+				if test.outcome != nil {
+					release <- nil // the copy has taken its place
+				}
+				if err := <-second; err != nil {
+					t.Errorf("copy = %v", err)
+				}
+				if appends != test.appends || r.Stats().Duplicates != test.duplicate {
+					t.Errorf("%d appends, %d duplicates", appends, r.Stats().Duplicates)
+				}
+			})
+		})
 	}
 }
 
