@@ -67,11 +67,19 @@ func (p *pool) deliver(ctx context.Context, stop <-chan struct{}, m *sluice.Mess
 		}
 	}
 	if p.preparer != nil && m.Kind != sluice.KindBSAlarm {
-		if err := p.preparer.Prepare(ctx, out); err != nil {
+		if err := p.prepare(w, out); err != nil {
 			return err
 		}
 	}
 	return p.publish(ctx, w, out)
+}
+
+// prepare makes ready what a message needs in the cloud. That may take long,
+// and nothing is lost when it is given up: the entry stays in the journal.
+func (p *pool) prepare(w *patience, m *sluice.Message) error {
+	ctx, end := w.context()
+	defer end()
+	return w.verdict(p.preparer.Prepare(ctx, m))
 }
 
 // publish sends a message through one of the sessions.

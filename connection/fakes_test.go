@@ -30,6 +30,7 @@ type world struct {
 	deny     func(s *fakeSession) error // Subscribe's answer
 	handle   func(ctx context.Context, s *fakeSession, m *sluice.Message) error
 	prepare  func(m *sluice.Message) error
+	await    func(ctx context.Context, m *sluice.Message) error // Prepare, for long
 	panics   bool
 
 	dialers  []*fakeDialer
@@ -135,9 +136,12 @@ type fakeDialer struct {
 
 type preparingDialer struct{ *fakeDialer }
 
-func (d preparingDialer) Prepare(_ context.Context, m *sluice.Message) error {
+func (d preparingDialer) Prepare(ctx context.Context, m *sluice.Message) error {
 	d.w.mu.Lock()
 	f := d.w.prepare
+	if g := d.w.await; g != nil {
+		f = func(m *sluice.Message) error { return g(ctx, m) }
+	}
 	d.w.prepared = append(d.w.prepared, m.ID)
 	d.w.mu.Unlock()
 	if f != nil {

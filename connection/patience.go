@@ -3,6 +3,7 @@ package connection
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"sluice"
@@ -78,6 +79,95 @@ func (p *patience) sleep(d time.Duration) error {
 		return errNotOpen()
 	case <-p.ended:
 		return errRetired
+	}
+}
+
+// context returns a context for a call that may block: it ends when the
+// delivery is to wait no longer, for whatever cause. end is called once the
+// call has returned. As most calls never wait, nothing is made before somebody
+// asks for Done.
+func (p *patience) context() (ctx context.Context, end func()) {
+	c := &waiting{Context: p.ctx, patience: p}
+	return c, c.end
+}
+
+// verdict is what became of a call under context: its own error, unless that
+// is for the end of the patience.
+func (p *patience) verdict(err error) error {
+	if err == nil {
+		return nil
+	}
+	switch v, _ := sluice.VerdictOf(err); v {
+	case sluice.Permanent, sluice.Filtered, sluice.Expired:
+		return err
+	default:
+	}
+	select {
+	case <-p.ended:
+		return errRetired
+	case <-p.stop:
+		return errNotOpen()
+	default:
+	}
+	if e := p.check(); e != nil {
+		return e
+	}
+	return err
+}
+
+// waiting is the context of [patience.context].
+type waiting struct {
+	context.Context //nolint:containedctx // the parent
+	patience        *patience
+
+	mu      sync.Mutex
+	child   context.Context //nolint:containedctx // nil: nobody has asked
+	cancel  context.CancelFunc
+	watcher sync.WaitGroup
+}
+
+// Done makes the context that ends with the patience.
+func (w *waiting) Done() <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.child != nil {
+		return w.child.Done()
+	}
+	p := w.patience
+	if p.deadline.IsZero() {
+		w.child, w.cancel = context.WithCancel(w.Context)
+	} else {
+		w.child, w.cancel = context.WithTimeout(w.Context, p.deadline.Sub(p.clock()))
+	}
+	child, cancel := w.child, w.cancel
+	w.watcher.Go(func() {
+		defer cancel()
+		select {
+		case <-child.Done():
+		case <-p.stop:
+		case <-p.ended:
+		}
+	})
+	return child.Done()
+}
+
+// Err is nil until Done is closed.
+func (w *waiting) Err() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.child != nil {
+		return w.child.Err()
+	}
+	return w.Context.Err()
+}
+
+func (w *waiting) end() {
+	w.mu.Lock()
+	cancel := w.cancel
+	w.mu.Unlock()
+	if cancel != nil {
+		cancel()
+		w.watcher.Wait()
 	}
 }
 
