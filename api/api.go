@@ -52,9 +52,16 @@ type Options struct {
 	// Recorder takes the warnings about configurations.
 	Recorder sluice.Recorder
 
-	// Ingest returns the door of a network; false when there is none. It is
-	// asked for each report: it must be as fast as a map.
+	// Ingest returns the door of a network; false when there is none, or when
+	// the network is stored but closed. It is asked for each report: it must
+	// be as fast as a map.
 	Ingest func(networkID string) (http.Handler, bool)
+	// NetworkState tells whether a stored network is open, and in a sentence
+	// why it is not. nil: all are open.
+	NetworkState func(id string) (open bool, reason string)
+	// NetworkCounters are those of the commands for a network, at the moment;
+	// zero for an unknown one. nil: none ever wait.
+	NetworkCounters func(id string) sluice.Counters
 	// Ready tells why Sluice cannot do its work; nil when it can. Its
 	// sentences are shown to everyone who asks. May be nil: always ready.
 	Ready func() error

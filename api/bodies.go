@@ -97,6 +97,8 @@ const networkBody = `{
     "configuration": {"type": "object", "default": {}, "description": "As the kind wants it. A secret may be ***** to keep the stored value."},
     "id": {"type": "string", "description": "With PUT: must be the id of the network, if given."},
     "created": {"description": "Set by Sluice; ignored."},
+    "state": {"description": "Set by Sluice; ignored."},
+    "reason": {"description": "Set by Sluice; ignored."},
     "ingestPath": {"description": "Set by Sluice; ignored."},
     "ingestUrl": {"description": "Set by Sluice; ignored."}
   }

@@ -52,15 +52,13 @@ func (s *server) deleteConnection(ctx context.Context, in *deleteConnectionInput
 }
 
 func (s *server) refuseDelete(c sluice.Connection, flows []sluice.Flow) error {
-	var why []string
-	switch pending := s.Metrics.Counters(c.ID).Pending; pending {
-	case 0:
-	case 1:
-		why = append(why, "one report waits for it")
-	default:
-		why = append(why, fmt.Sprintf("%d reports wait for it", pending))
+	var why, lost []string
+	if pending := s.Metrics.Counters(c.ID).Pending; pending > 0 {
+		why = append(why, waiting(pending, "report"))
+		lost = append(lost, "the reports that wait for it are lost")
 	}
 	if len(flows) > 0 {
+		lost = append(lost, "the flows lose it")
 		names := make([]string, len(flows))
 		for i, f := range flows {
 			names[i] = f.Name
@@ -73,8 +71,16 @@ func (s *server) refuseDelete(c sluice.Connection, flows []sluice.Flow) error {
 	return &sluice.Error{
 		Code:    sluice.CodeConflict,
 		Message: "The connection cannot be deleted: " + strings.Join(why, "; ") + ".",
-		Hint:    "With ?force=true it is deleted all the same, with the reports that wait for it, and taken out of the flows.",
+		Hint:    "With ?force=true it is deleted all the same: " + strings.Join(lost, ", and ") + ".",
 	}
+}
+
+// waiting says how many of something wait for what is to be deleted.
+func waiting(n uint64, noun string) string {
+	if n == 1 {
+		return "one " + noun + " waits for it"
+	}
+	return fmt.Sprintf("%d %ss wait for it", n, noun)
 }
 
 // flowsTo returns the flows that refer to a connection.

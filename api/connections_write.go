@@ -117,11 +117,7 @@ func (s *server) checkConnection(d *draft, stored sluice.Connection) (c *connect
 	switch {
 	case id == "":
 	case c == nil:
-		message := "is no known connector; known: " + strings.Join(s.connectorIDs(), ", ")
-		if near := schema.Nearest(id, s.connectorIDs()); near != "" {
-			message += fmt.Sprintf("; did you mean '%s'?", near)
-		}
-		d.problem("connectorId", "%s", message)
+		d.problem("connectorId", "there is no connector %q. This Sluice has: %s.", id, strings.Join(s.connectorIDs(), ", "))
 	case stored.ConnectorID != "" && stored.ConnectorID != id:
 		d.problem("connectorId", "cannot be changed from %s; make a new connection", stored.ConnectorID)
 		return c, nil

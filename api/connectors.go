@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -60,8 +61,7 @@ func (s *server) getConnector(_ context.Context, in *getConnectorInput) (*getCon
 	if !ok {
 		return nil, &sluice.Error{
 			Code:    sluice.CodeNotFound,
-			Message: "There is no connector with this id.",
-			Hint:    "Connectors are: " + strings.Join(s.connectorIDs(), ", ") + ".",
+			Message: fmt.Sprintf("There is no connector %q. This Sluice has: %s.", in.ID, strings.Join(s.connectorIDs(), ", ")),
 		}
 	}
 	return &getConnectorOutput{Body: s.viewConnector(c)}, nil

@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -97,8 +98,8 @@ func (s *server) getDevice(_ context.Context, in *deviceInput) (*deviceOutput, e
 	if !ok {
 		return nil, &sluice.Error{
 			Code:    sluice.CodeNotFound,
-			Message: "No device with this DevEUI was seen.",
-			Hint:    "A device is known from its first report on.",
+			Message: fmt.Sprintf("There is no device with the DevEUI %q.", in.DevEUI),
+			Hint:    "GET /devices lists them; a device is known from its first report on.",
 		}
 	}
 	return &deviceOutput{Body: s.viewDevice(d)}, nil

@@ -68,7 +68,7 @@ func (s *server) failureOf(ctx context.Context, err error) *failure {
 	}
 	if e, ok := errors.AsType[*sluice.Error](err); ok {
 		f := &failure{status: statusOf(e.Code), body: errorView{
-			Code: string(e.Code), Message: e.Message, Hint: e.Hint, Fields: problems(e.Fields),
+			Code: string(e.Code), Message: sentence(e.Message), Hint: e.Hint, Fields: problems(e.Fields),
 		}}
 		if f.status >= http.StatusInternalServerError {
 			s.Log.ErrorContext(ctx, "request failed", "code", f.body.Code, "error", err)
@@ -106,6 +106,22 @@ func internal() *failure {
 		Message: "Something went wrong inside Sluice.",
 		Hint:    "The log of Sluice says more.",
 	}}
+}
+
+// hintAt adds to an error that something is not there where to look for what
+// is: path is that of the operation.
+func (f *failure) hintAt(path string) *failure {
+	if f.status != http.StatusNotFound || f.body.Hint != "" {
+		return f
+	}
+	collection, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	switch collection {
+	case "connections", "flows", "networks", "devices", "connectors":
+		hinted := *f
+		hinted.body.Hint = "GET /" + collection + " lists them."
+		return &hinted
+	}
+	return f
 }
 
 func problems(ps []sluice.Problem) []problemView {

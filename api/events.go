@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"sluice"
 )
 
@@ -41,21 +43,39 @@ type listEventsInput struct {
 	Type         string `query:"type" doc:"Only events of this type." example:"connection.opened"`
 }
 
+// Resolve finds what is wrong with the times; huma tells it together with what
+// it has found itself.
+func (in *listEventsInput) Resolve(huma.Context) []error {
+	var wrong []error
+	problem := func(name, message string) {
+		wrong = append(wrong, &huma.ErrorDetail{Location: "query." + name, Message: message})
+	}
+	const want = "must be a time as in RFC 3339: 2026-03-01T12:00:00Z"
+	from, err := readTime(in.From)
+	if err != nil {
+		problem("from", want)
+	}
+	to, err := readTime(in.To)
+	if err != nil {
+		problem("to", want)
+	}
+	if len(wrong) == 0 && !from.IsZero() && !to.IsZero() && to.Before(from) {
+		problem("to", "must not be before 'from'")
+	}
+	return wrong
+}
+
+var _ huma.Resolver = (*listEventsInput)(nil)
+
 type listEventsOutput struct {
 	PageHeaders
 	Body []eventView `nullable:"false"`
 }
 
 func (s *server) listEvents(ctx context.Context, in *listEventsInput) (*listEventsOutput, error) {
-	var wrong []sluice.Problem
-	from := readTime("from", in.From, &wrong)
-	to := readTime("to", in.To, &wrong)
-	if len(wrong) == 0 && !from.IsZero() && !to.IsZero() && to.Before(from) {
-		wrong = append(wrong, sluice.Problem{Path: "to", Message: "must not be before 'from'"})
-	}
-	if len(wrong) > 0 {
-		return nil, &sluice.Error{Code: sluice.CodeInvalid, Message: "The parameters of the request are not right.", Fields: wrong}
-	}
+	// Resolve has found nothing wrong with them.
+	from, _ := readTime(in.From)
+	to, _ := readTime(in.To)
 	events, total, err := s.Events.Events(ctx, EventQuery{
 		From: from, To: to, Connection: in.ConnectionID, DevEUI: strings.ToUpper(in.DevEUI),
 		Level: sluice.Level(in.Level), Type: sluice.EventType(in.Type), Offset: in.offset(), Limit: in.PerPage,
@@ -70,15 +90,11 @@ func (s *server) listEvents(ctx context.Context, in *listEventsInput) (*listEven
 	return out, nil
 }
 
-// readTime reads a time from the query. A plus sign that was not escaped has
-// become a space on the way.
-func readTime(name, text string, wrong *[]sluice.Problem) time.Time {
+// readTime reads a time from the query, the zero time from none. A plus sign
+// that was not escaped has become a space on the way.
+func readTime(text string) (time.Time, error) {
 	if text == "" {
-		return time.Time{}
+		return time.Time{}, nil
 	}
-	t, err := time.Parse(time.RFC3339, strings.ReplaceAll(text, " ", "+"))
-	if err != nil {
-		*wrong = append(*wrong, sluice.Problem{Path: name, Message: "must be a time as in RFC 3339: 2026-03-01T12:00:00Z"})
-	}
-	return t
+	return time.Parse(time.RFC3339, strings.ReplaceAll(text, " ", "+"))
 }

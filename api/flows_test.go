@@ -5,6 +5,9 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"sluice"
+	"sluice/api"
 )
 
 func TestFlowLife(t *testing.T) {
@@ -92,7 +95,7 @@ func TestNetworkLife(t *testing.T) {
 	const body = `{"kind":"thingpark","name":"Europe","configuration":{"asId":"me","asKey":"SECRET-as","downlinkUrl":"http://lrc"}}`
 	a := h.do("POST", "/networks", body).want(http.StatusCreated)
 	want := map[string]any{
-		"id": "net1", "kind": "thingpark", "name": "Europe", "created": "2026-03-01T12:00:00.120Z", "ingestPath": "/ingest/net1",
+		"id": "net1", "kind": "thingpark", "name": "Europe", "state": "OPENED", "created": "2026-03-01T12:00:00.120Z", "ingestPath": "/ingest/net1",
 		"configuration": map[string]any{"asId": "me", "asKey": "*****", "downlinkUrl": "http://lrc"},
 	}
 	equal(t, a.json(), want)
@@ -120,10 +123,68 @@ func TestNetworkLife(t *testing.T) {
 	h.do("DELETE", "/networks/net1", "").want(http.StatusNotFound)
 }
 
+func TestClosedNetwork(t *testing.T) {
+	const reason = "This network is closed: its asKey was lost with the key file. PUT /networks/{id} with the asKey again."
+	closed := true
+	h := newHarness(t, func(o *api.Options) {
+		o.NetworkState = func(string) (bool, string) {
+			if closed {
+				return false, reason
+			}
+			return true, ""
+		}
+	})
+	v := h.do("POST", "/networks", `{"kind":"thingpark","name":"Europe","configuration":{"asId":"me"}}`).want(http.StatusCreated).json()
+	equal(t, v["state"], any("CLOSED"))
+	got := h.do("GET", "/networks", "").want(http.StatusOK).list()[0]
+	equal(t, got["state"], any("CLOSED"))
+	equal(t, got["reason"], any(reason))
+
+	a := h.do("POST", "/ingest/net1", "report", "Authorization", "-").want(http.StatusServiceUnavailable)
+	equal(t, a.Header.Get("Retry-After"), "60")
+	equal(t, a.json(), map[string]any{
+		"code": "com-5003", "message": "This network is closed: it takes no reports now.", "hint": "GET /networks says why it is closed.",
+	})
+	h.do("POST", "/ingest/net2", "report", "Authorization", "-").want(http.StatusNotFound)
+
+	closed = false
+	one := h.do("GET", "/networks/net1", "").want(http.StatusOK)
+	equal(t, one.json()["state"], any("OPENED"))
+	if _, given := one.json()["reason"]; given {
+		t.Errorf("an open network with a reason: %s", one.Body)
+	}
+	// What was read can be sent back as it is, in either state.
+	h.do("PUT", "/networks/net1", one.Body).want(http.StatusOK)
+	closed = true
+	h.do("PUT", "/networks/net1", h.do("GET", "/networks/net1", "").Body).want(http.StatusOK)
+}
+
+func TestDeleteNetworkWithCommands(t *testing.T) {
+	var pending uint64 = 2
+	h := newHarness(t, func(o *api.Options) {
+		o.NetworkCounters = func(string) sluice.Counters {
+			return sluice.Counters{Received: 5, Delivered: 5 - pending, Pending: pending}
+		}
+	})
+	h.do("POST", "/networks", `{"kind":"thingpark","name":"open"}`).want(http.StatusCreated)
+	v := h.do("DELETE", "/networks/net1", "").want(http.StatusConflict).json()
+	equal(t, v, map[string]any{
+		"code": "com-4009", "message": "The network cannot be deleted: 2 commands wait for it.",
+		"hint": "With ?force=true it is deleted all the same: the commands that wait for it are lost.",
+	})
+	pending = 1
+	v = h.do("DELETE", "/networks/net1?force=false", "").want(http.StatusConflict).json()
+	equal(t, v["message"], any("The network cannot be deleted: one command waits for it."))
+	h.do("DELETE", "/networks/net1?force=true", "").want(http.StatusNoContent)
+	h.do("POST", "/networks", `{"kind":"thingpark","name":"open"}`).want(http.StatusCreated)
+	pending = 0
+	h.do("DELETE", "/networks/net2", "").want(http.StatusNoContent)
+}
+
 func TestNetworkProblems(t *testing.T) {
 	h := newHarness(t)
 	equal(t, h.do("POST", "/networks", `{"kind":"thingprak","name":"x","configuration":{"asKey":"*****"}}`).want(400).fields(),
-		map[string]string{"kind": "is no known kind of network; known: thingpark"})
+		map[string]string{"kind": `there is no kind of network "thingprak". This Sluice has: thingpark`})
 	equal(t, h.do("POST", "/networks", `{"kind":"thingpark","name":"","configuration":{"asKey":"*****","asld":"x"}}`).want(400).fields(),
 		map[string]string{
 			"name": "must not be empty", "configuration.asld": "unknown property 'asld'; did you mean 'asId'?",

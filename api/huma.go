@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -54,31 +56,34 @@ func plainErrors(ctx huma.Context, status string, v any) (any, error) {
 	case *failure:
 		return e.body, nil
 	case *huma.ErrorModel:
-		return parameterError(ctx.Operation(), status, e), nil
+		at := ctx.URL()
+		return parameterError(ctx.Operation(), at.Query(), status, e), nil
 	}
 	return v, nil
 }
 
 // parameterError is huma's error as ours. Only parameters reach huma's
 // validation: bodies are read by us.
-func parameterError(op *huma.Operation, status string, e *huma.ErrorModel) errorView {
+func parameterError(op *huma.Operation, query url.Values, status string, e *huma.ErrorModel) errorView {
 	if !strings.HasPrefix(status, "4") {
 		return internal().body
 	}
-	v := errorView{Code: string(sluice.CodeInvalid), Message: "The parameters of the request are not right."}
+	v := wrongParameters()
 	for _, d := range e.Errors {
 		name := d.Location[strings.Index(d.Location, ".")+1:]
-		v.Fields = append(v.Fields, problemView{Path: name, Message: sentence(parameterSentence(op, name, d.Message))})
+		v.Fields = append(v.Fields, problemView{Path: name, Message: sentence(parameterSentence(d.Message))})
 	}
+	v.Fields = append(v.Fields, unknownParameters(op, query)...)
 	return v
+}
+
+func wrongParameters() errorView {
+	return errorView{Code: string(sluice.CodeInvalid), Message: "The parameters of the request are not right."}
 }
 
 // parameterSentence is what huma says of a parameter in the words that are used
 // of bodies. What it does not know stays as it is.
-func parameterSentence(op *huma.Operation, name, message string) string {
-	if message == "unknown query parameter" {
-		return unknownParameter(op, name)
-	}
+func parameterSentence(message string) string {
 	for theirs, ours := range map[string]string{
 		"invalid integer":                   "must be a whole number",
 		"invalid boolean":                   "must be true or false",
@@ -94,22 +99,47 @@ func parameterSentence(op *huma.Operation, name, message string) string {
 	return message
 }
 
-func unknownParameter(op *huma.Operation, name string) string {
+// refuseUnknown refuses a request whose query has parameters that the
+// operation does not know. huma could, but would then name these alone, and
+// leave the wrong values of the others for the next try.
+func refuseUnknown(ctx context.Context) error {
+	op, _ := ctx.Value(operationKey{}).(*huma.Operation)
+	unknown := unknownParameters(op, requestOf(ctx).URL.Query())
+	if len(unknown) == 0 {
+		return nil
+	}
+	f := &failure{status: http.StatusBadRequest, body: wrongParameters()}
+	f.body.Fields = unknown
+	return f
+}
+
+// unknownParameters finds the parameters that an operation does not know.
+func unknownParameters(op *huma.Operation, query url.Values) []problemView {
 	var known []string
 	for _, p := range op.Parameters {
 		if p.In == "query" {
 			known = append(known, p.Name)
 		}
 	}
-	message := fmt.Sprintf("unknown query parameter '%s'", name)
-	if near := schema.Nearest(name, known); near != "" {
-		return message + fmt.Sprintf("; did you mean '%s'?", near)
+	var unknown []problemView
+	for _, name := range sortedKeys(query) {
+		if slices.Contains(known, name) {
+			continue
+		}
+		message := fmt.Sprintf("unknown query parameter '%s'", name)
+		if near := schema.Nearest(name, known); near != "" {
+			message += fmt.Sprintf("; did you mean '%s'?", near)
+		}
+		unknown = append(unknown, problemView{Path: name, Message: sentence(message)})
 	}
-	return message
+	return unknown
 }
 
 // requestKey is where the request stands in the context of a handler.
 type requestKey struct{}
+
+// operationKey is where the operation stands in the context of a handler.
+type operationKey struct{}
 
 // requestOf returns the request that a handler of huma's serves: it needs the
 // body as it came, and the path that it came in at.
@@ -126,5 +156,5 @@ func (s *server) admit(ctx huma.Context, next func(huma.Context)) {
 		s.refuse(w, r, unauthorized())
 		return
 	}
-	next(huma.WithValue(ctx, requestKey{}, r))
+	next(huma.WithValue(huma.WithValue(ctx, requestKey{}, r), operationKey{}, ctx.Operation()))
 }

@@ -22,14 +22,32 @@ func (s *server) ingest(w http.ResponseWriter, r *http.Request) {
 	id := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
 	door, ok := s.Ingest(id)
 	if !ok {
-		s.refuse(w, r, &sluice.Error{
-			Code:    sluice.CodeNotFound,
-			Message: "There is no network at this address.",
-			Hint:    "GET /networks lists the addresses as ingestPath.",
-		})
+		s.refuse(w, r, s.noDoor(id))
 		return
 	}
 	door.ServeHTTP(w, r)
+}
+
+// noDoor is why there is no door at an address: there is no such network, or
+// it is closed. Why it is closed is for the administrator, not for whoever
+// posts. Neither is logged: it would be for each report.
+func (s *server) noDoor(id string) *failure {
+	if _, err := s.Networks.Network(id); err != nil {
+		return &failure{status: http.StatusNotFound, body: errorView{
+			Code:    string(sluice.CodeNotFound),
+			Message: "There is no network at this address.",
+			Hint:    "GET /networks lists the addresses as ingestPath.",
+		}}
+	}
+	return &failure{
+		status: http.StatusServiceUnavailable,
+		header: http.Header{"Retry-After": {"60"}},
+		body: errorView{
+			Code:    string(sluice.CodeUnavailable),
+			Message: "This network is closed: it takes no reports now.",
+			Hint:    "GET /networks says why it is closed.",
+		},
+	}
 }
 
 // ingestPath is where a network's reports come in.

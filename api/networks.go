@@ -15,14 +15,27 @@ type networkView struct {
 	Kind          string `json:"kind" example:"thingpark"`
 	Name          string `json:"name" example:"ThingPark Europe"`
 	Configuration object `json:"configuration" doc:"The configuration; secrets are *****."`
+	State         string `json:"state" enum:"OPENED,CLOSED" doc:"CLOSED: it takes no reports and no commands; reason says why."`
+	Reason        string `json:"reason,omitempty" doc:"Why it is closed." example:"This network is closed: its asKey was lost with the key file. PUT /networks/{id} with the asKey again."`
 	Created       Time   `json:"created"`
 	IngestPath    string `json:"ingestPath" doc:"Where its reports come in, as a path." example:"/ingest/01JQ5M8Z5T3K8V9W2R4X6Y7Z8A"`
 	IngestURL     string `json:"ingestUrl,omitempty" doc:"Where its reports come in; needs --public-url. Enter it in the network server as the destination."`
 }
 
+// The states of a network.
+const (
+	networkOpened = "OPENED"
+	networkClosed = "CLOSED"
+)
+
 func (s *server) viewNetwork(n sluice.NetworkConfig) networkView {
 	v := networkView{
-		ID: n.ID, Kind: n.Kind, Name: n.Name, Created: At(n.Created), IngestPath: ingestPath(n.ID),
+		ID: n.ID, Kind: n.Kind, Name: n.Name, State: networkOpened, Created: At(n.Created), IngestPath: ingestPath(n.ID),
+	}
+	if s.NetworkState != nil {
+		if open, reason := s.NetworkState(n.ID); !open {
+			v.State, v.Reason = networkClosed, reason
+		}
 	}
 	if kind, ok := s.kinds[n.Kind]; ok {
 		v.Configuration = object(mask(n.Configuration, kind.schema.Secrets()))
@@ -134,7 +147,15 @@ func (s *server) replaceNetwork(ctx context.Context, in *replaceNetworkInput) (*
 	return s.networkOutput(n), nil
 }
 
-func (s *server) deleteNetwork(ctx context.Context, in *replaceNetworkInput) (*struct{}, error) {
+type deleteNetworkInput struct {
+	ID      string `path:"id" doc:"Id of the network."`
+	Force   bool   `query:"force" doc:"Delete it although commands wait for it, which are lost then."`
+	IfMatch string `header:"If-Match" doc:"The ETag that the network must still have; else 412."`
+}
+
+// deleteNetwork deletes a network. Without force it is refused while commands
+// wait for the network server, for they would be lost.
+func (s *server) deleteNetwork(ctx context.Context, in *deleteNetworkInput) (*struct{}, error) {
 	s.writes.Lock()
 	defer s.writes.Unlock()
 	stored, err := s.Networks.Network(in.ID)
@@ -144,7 +165,22 @@ func (s *server) deleteNetwork(ctx context.Context, in *replaceNetworkInput) (*s
 	if err := match(in.IfMatch, s.digest(stored)); err != nil {
 		return nil, err
 	}
+	if pending := s.commandsFor(stored.ID); pending > 0 && !in.Force {
+		return nil, &sluice.Error{
+			Code:    sluice.CodeConflict,
+			Message: "The network cannot be deleted: " + waiting(pending, "command") + ".",
+			Hint:    "With ?force=true it is deleted all the same: the commands that wait for it are lost.",
+		}
+	}
 	return nil, s.Networks.DeleteNetwork(ctx, stored.ID)
+}
+
+// commandsFor is how many commands wait for a network.
+func (s *server) commandsFor(id string) uint64 {
+	if s.NetworkCounters == nil {
+		return 0
+	}
+	return s.NetworkCounters(id).Pending
 }
 
 // checkNetwork is checkConnection for a network.
@@ -154,7 +190,7 @@ func (s *server) checkNetwork(d *draft, stored sluice.NetworkConfig) *networkKin
 	switch {
 	case name == "":
 	case kind == nil:
-		d.problem("kind", "is no known kind of network; known: %s", strings.Join(s.kindNames(), ", "))
+		d.problem("kind", "there is no kind of network %q. This Sluice has: %s.", name, strings.Join(s.kindNames(), ", "))
 	case stored.Kind != "" && stored.Kind != name:
 		d.problem("kind", "cannot be changed from %s; make a new network", stored.Kind)
 		return kind

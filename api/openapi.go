@@ -18,10 +18,13 @@ Resources and properties are those of ThingPark X IoT Flow where it has them. Th
 Errors have one form: ` + "`{\"code\",\"message\",\"hint\",\"fields\"}`" + `; *fields* names all problems of a request at once. Secrets are never returned: they are shown as ` + "`*****`" + `, and a PUT that sends ` + "`*****`" + ` back keeps the stored value.`
 
 func (s *server) humaConfig() huma.Config {
-	servers := []*huma.Server{{URL: "/"}, {URL: prefix, Description: "As ThingPark has it"}}
+	// The first is the one that /docs tries: the address that the reader is at
+	// works also where the public one does not reach back.
+	servers := []*huma.Server{{URL: "/"}}
 	if s.PublicURL != "" {
-		servers = append([]*huma.Server{{URL: s.PublicURL, Description: "Public address"}}, servers...)
+		servers = append(servers, &huma.Server{URL: s.PublicURL, Description: "Public address"})
 	}
+	servers = append(servers, &huma.Server{URL: prefix, Description: "As ThingPark has it"})
 	version := s.Version
 	if version == "" {
 		version = "development"
@@ -42,10 +45,9 @@ func (s *server) humaConfig() huma.Config {
 		},
 		// "json" is for application/problem+json, which huma asks for before
 		// plainContext has a say.
-		Formats:                      map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat},
-		DefaultFormat:                "application/json",
-		RejectUnknownQueryParameters: true,
-		Transformers:                 []huma.Transformer{plainErrors},
+		Formats:       map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat},
+		DefaultFormat: "application/json",
+		Transformers:  []huma.Transformer{plainErrors},
 	}
 }
 
@@ -131,10 +133,12 @@ func errorExamples() map[int]errorView {
 			},
 		},
 		http.StatusUnauthorized: unauthorized().body,
-		http.StatusNotFound:     {Code: string(sluice.CodeNotFound), Message: "There is no connection with this id."},
+		http.StatusNotFound: {
+			Code: string(sluice.CodeNotFound), Message: `There is no connection with the id "99".`, Hint: "GET /connections lists them.",
+		},
 		http.StatusConflict: {
-			Code: string(sluice.CodeConflict), Message: "The connection cannot be deleted: 12 reports wait for it.",
-			Hint: "With ?force=true it is deleted all the same, with the reports that wait for it, and taken out of the flows.",
+			Code: string(sluice.CodeConflict), Message: "The connection cannot be deleted: 12 reports wait for it; these flows refer to it: All devices to AWS.",
+			Hint: "With ?force=true it is deleted all the same: the reports that wait for it are lost, and the flows lose it.",
 		},
 		http.StatusPreconditionFailed:    {Code: string(sluice.CodePrecondition), Message: "It was changed after you read it."},
 		http.StatusRequestEntityTooLarge: {Code: string(sluice.CodeTooLarge), Message: "The body of the request is too large."},

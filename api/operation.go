@@ -44,9 +44,12 @@ func route[I, O any](s *server, target string, o operation, handle func(context.
 	}
 	refer(&op, errors)
 	huma.Register(s.huma, op, func(ctx context.Context, in *I) (*O, error) {
+		if err := refuseUnknown(ctx); err != nil {
+			return nil, err
+		}
 		out, err := handle(ctx, in)
 		if err != nil {
-			return nil, s.failureOf(ctx, err)
+			return nil, s.failureOf(ctx, err).hintAt(path)
 		}
 		return out, nil
 	})

@@ -27,7 +27,8 @@ func TestConnectors(t *testing.T) {
 		"description": "A cloud for tests", "logo": "", "beta": false, "urlDoc": "https://sluice.example.com/docs", "flow": map[string]any{},
 	})
 	v := h.do("GET", "/connectors/actility-azure-iot", "").want(http.StatusNotFound).json()
-	equal(t, v["hint"], any("Connectors are: actility-test-iot."))
+	equal(t, v["message"], any(`There is no connector "actility-azure-iot". This Sluice has: actility-test-iot.`))
+	equal(t, v["hint"], any("GET /connectors lists them."))
 }
 
 func TestDevices(t *testing.T) {
@@ -50,7 +51,9 @@ func TestDevices(t *testing.T) {
 	}
 	equal(t, h.do("GET", "/devices/0018b20000000b20", "").want(http.StatusOK).json(), want)
 	equal(t, h.do("GET", "/devices", "").want(http.StatusOK).list()[0], want)
-	h.do("GET", "/devices/0018B200000000FF", "").want(http.StatusNotFound)
+	v := h.do("GET", "/devices/0018B200000000FF", "").want(http.StatusNotFound).json()
+	equal(t, v["message"], any(`There is no device with the DevEUI "0018B200000000FF".`))
+	equal(t, v["hint"], any("GET /devices lists them; a device is known from its first report on."))
 
 	for query, euis := range map[string][]any{
 		"":                            {"0018B20000000B20", "0018B20000000B21", "70B3D50000000001"},
@@ -105,7 +108,12 @@ func TestEvents(t *testing.T) {
 	})
 	equal(t, h.do("GET", "/events?from=2026-03-02T00:00:00Z&to=2026-03-01T00:00:00Z", "").want(http.StatusBadRequest).fields(),
 		map[string]string{"to": "must not be before 'from'"})
-	h.do("GET", "/events?level=fatal", "").want(http.StatusBadRequest)
+	equal(t, h.do("GET", "/events?level=fatal&page=0&from=yesterday&device=1&perpage=3", "").want(http.StatusBadRequest).fields(),
+		map[string]string{
+			"level": "must be one of info, warning, error", "page": "must be a number not below 1",
+			"from":   "must be a time as in RFC 3339: 2026-03-01T12:00:00Z",
+			"device": "unknown query parameter 'device'", "perpage": "unknown query parameter 'perpage'; did you mean 'perPage'?",
+		})
 	h.store.broken = errors.New("broken")
 	h.do("GET", "/events", "").want(http.StatusInternalServerError)
 }

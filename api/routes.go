@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"net/http"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -21,6 +22,9 @@ func (s *server) register() {
 	s.routes.Get("/openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		s.write(w, document)
+	})
+	s.routes.Get("/", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, strings.TrimSuffix(r.URL.Path, "/")+"/docs", http.StatusFound)
 	})
 	s.routes.Get("/docs", s.docs)
 	s.routes.Get("/docs/", s.docs)
@@ -125,8 +129,9 @@ func (s *server) registerNetworks() {
 		about: "The whole network is sent again; a secret may be ***** to keep the stored value. Its address stays.",
 	}, s.replaceNetwork)
 	route(s, "DELETE /networks/{id}", operation{
-		id: "deleteNetwork", tag: "Networks", summary: "Delete a network", errors: []int{http.StatusPreconditionFailed},
-		about: "Its reports are refused from then on, and its devices get no downlinks until another network has seen them.",
+		id: "deleteNetwork", tag: "Networks", summary: "Delete a network", errors: []int{http.StatusConflict, http.StatusPreconditionFailed},
+		about: "Refused (409) while commands wait for it, unless `force` is true: then those commands are lost. " +
+			"Its reports are refused from then on, and its devices get no downlinks until another network has seen them.",
 	}, s.deleteNetwork)
 }
 

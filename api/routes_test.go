@@ -39,7 +39,7 @@ func TestNoTokenLetsNobodyIn(t *testing.T) {
 
 func TestUnknownRoutes(t *testing.T) {
 	h := newHarness(t)
-	for _, path := range []string{"/", "/nothing", "/iot-flow/v1", "/iot-flow/v1/nothing", "/iot-flow/connections", "/ingest", "/connections/1/nothing", "/docs/index.html", "/docs/swagger-ui-bundle.js.map", "/metrics"} {
+	for _, path := range []string{"/nothing", "/iot-flow/v1/nothing", "/iot-flow", "/iot-flow/connections", "/ingest", "/connections/1/nothing", "/docs/index.html", "/docs/swagger-ui-bundle.js.map", "/metrics"} {
 		a := h.do("GET", path, "", "Authorization", "-").want(http.StatusNotFound)
 		equal(t, a.json()["code"], any("com-4004"))
 	}
@@ -51,6 +51,30 @@ func TestUnknownRoutes(t *testing.T) {
 		equal(t, a.Header.Get("Allow"), allow)
 		equal(t, a.json()["code"], any("com-4005"))
 	}
+}
+
+func TestRootLeadsToDocs(t *testing.T) {
+	h := newHarness(t)
+	for path, want := range map[string]string{
+		"/": "/docs", "/iot-flow/v1": "/iot-flow/v1/docs", "/iot-flow/v1/": "/iot-flow/v1/docs",
+	} {
+		equal(t, h.do("GET", path, "", "Authorization", "-").want(http.StatusFound).Header.Get("Location"), want)
+	}
+}
+
+// TestNotFound: wherever something is not there, a sentence says so and a hint
+// says where to look, whatever words the store has for it.
+func TestNotFound(t *testing.T) {
+	h := newHarness(t)
+	for collection, noun := range map[string]string{"connections": "connection", "flows": "flow", "networks": "network"} {
+		for _, method := range []string{"GET", "DELETE"} {
+			equal(t, h.do(method, "/"+collection+"/99", "").want(http.StatusNotFound).json(), map[string]any{
+				"code": "com-4004", "message": `There is no ` + noun + ` with the id "99".`, "hint": "GET /" + collection + " lists them.",
+			})
+		}
+	}
+	equal(t, h.do("PUT", "/connections", `{"id":"99",`+connection[1:]).want(http.StatusNotFound).json()["hint"], any("GET /connections lists them."))
+	equal(t, h.do("GET", "/connections/99/metrics", "").want(http.StatusNotFound).json()["hint"], any("GET /connections lists them."))
 }
 
 func TestHead(t *testing.T) {

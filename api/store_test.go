@@ -66,7 +66,7 @@ func one[T any](m *memory, all map[string]T, noun, id string) (T, error) {
 	defer m.mu.Unlock()
 	v, ok := all[id]
 	if !ok {
-		return v, sluice.Errorf(sluice.CodeNotFound, "There is no %s with this id.", noun)
+		return v, sluice.Errorf(sluice.CodeNotFound, "there is no %s with the id %q", noun, id)
 	}
 	return v, nil
 }

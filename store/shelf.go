@@ -50,7 +50,7 @@ func (s *shelf[T]) entry(id string) (entry[T], error) {
 	defer s.mu.RUnlock()
 	e, ok := s.objects[id]
 	if !ok {
-		return entry[T]{}, sluice.Errorf(sluice.CodeNotFound, "there is no %s with the id %q", s.kind, id)
+		return entry[T]{}, sluice.Errorf(sluice.CodeNotFound, "There is no %s with the id %q.", s.kind, id)
 	}
 	return e, nil
 }
