@@ -103,7 +103,7 @@ func (j *Journal) writeSome(pub *publisher, ps []*place) {
 		p.dirty = false
 		if !p.gone {
 			out = append(out, outgoing{subject: bookPrefix + string(p.name), data: p.appendBook(nil)})
-			seqs = append(seqs, p.seq)
+			seqs = append(seqs, p.oldest())
 			written = append(written, p)
 		}
 		p.mu.Unlock()
@@ -144,7 +144,7 @@ func (j *Journal) loadBooks(ctx context.Context) error {
 				j.o.Log.Error("a position is damaged", "place", string(p.name))
 				continue
 			}
-			p.written, p.trimmable = p.seq, p.seq
+			p.written, p.trimmable = p.oldest(), p.oldest()
 			j.places[p.name] = p
 		}
 	}

@@ -34,9 +34,10 @@
 //
 // # Book and law
 //
-// The book of a place is its position (a floor up to which all is done, and
-// the set that is done above it) and its counters, in one record, changed
-// under one lock:
+// The book of a place is its position (a floor up to which all is done, the
+// set that is done above it, and a bounded list of entries below it that are
+// parked: refused for so long that the floor was raised over them) and its
+// counters, in one record, changed under one lock:
 //
 //	received = delivered + pending + expired + failed + filtered
 //

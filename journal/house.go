@@ -154,7 +154,7 @@ func (j *Journal) expire(ctx context.Context, p *place) error {
 	}
 	p.mu.Lock()
 	var n uint64
-	if p.reader == nil && number > p.done.floor+1 {
+	if p.reader == nil && number > 0 {
 		n = p.giveUp(min(number-1, p.last), seq, Expired)
 	}
 	fresh := n > 0 && p.touch()

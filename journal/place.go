@@ -59,7 +59,7 @@ type place struct {
 	mu      sync.Mutex
 	last    uint64 // the last number that is in the stream
 	lastSeq uint64 // the sequence of the message that it is in
-	seq     uint64 // the entries that are not done lie in this message and later ones
+	seq     uint64 // the entries above the floor that are not done lie in this message and later ones
 	done    window
 	// How many of those that are done ended how.
 	delivered, expired, failed, filtered uint64
@@ -74,7 +74,18 @@ type place struct {
 }
 
 // pending is how many entries are not done. The lock is held.
-func (p *place) pending() uint64 { return p.last - p.done.floor - p.done.above }
+func (p *place) pending() uint64 {
+	return p.last - p.done.floor - p.done.above + uint64(len(p.done.parked))
+}
+
+// oldest is the sequence from which on the stream is needed: nothing that is
+// not done lies before it. The lock is held.
+func (p *place) oldest() uint64 {
+	if len(p.done.parked) > 0 {
+		return min(p.seq, p.done.parked[0].seq)
+	}
+	return p.seq
+}
 
 func (p *place) counters() sluice.Counters {
 	p.mu.Lock()
@@ -143,6 +154,13 @@ func (p *place) rewind() {
 // done end with o. seq is the message that number+1 lies in. It returns how
 // many they were. The lock is held.
 func (p *place) giveUp(number, seq uint64, o Outcome) uint64 {
+	parked := p.done.unpark(number)
+	p.count(o, parked)
+	return parked + p.skip(number, seq, o)
+}
+
+// skip is giveUp without those that are parked. The lock is held.
+func (p *place) skip(number, seq uint64, o Outcome) uint64 {
 	n := p.done.raise(number)
 	p.count(o, n)
 	p.seq = max(p.seq, seq)
@@ -153,7 +171,8 @@ func (p *place) giveUp(number, seq uint64, o Outcome) uint64 {
 	return n
 }
 
-const bookVersion = 1
+// bookVersion is 2. A book of version 1 has no entries that are parked.
+const bookVersion = 2
 
 // appendBook appends the book of p. The lock is held.
 func (p *place) appendBook(b []byte) []byte {
@@ -164,20 +183,21 @@ func (p *place) appendBook(b []byte) []byte {
 	} {
 		b = binary.AppendUvarint(b, v)
 	}
+	b = p.done.appendParked(b)
 	b = p.done.appendBits(b)
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli()))
 }
 
 // readBook sets p to what a book says.
 func (p *place) readBook(b []byte) error {
-	if len(b) < 5 || b[0] != bookVersion {
+	if len(b) < 5 || b[0] == 0 || b[0] > bookVersion {
 		return errDamaged
 	}
 	body := b[:len(b)-4]
 	if crc32.Checksum(body, castagnoli()) != binary.LittleEndian.Uint32(b[len(b)-4:]) {
 		return errDamaged
 	}
-	body = body[1:]
+	version, body := body[0], body[1:]
 	var floor uint64
 	for _, v := range [...]*uint64{
 		&p.last, &p.lastSeq, &p.seq, &floor, &p.delivered, &p.expired, &p.failed, &p.filtered,
@@ -188,6 +208,14 @@ func (p *place) readBook(b []byte) error {
 		}
 		*v, body = u, body[n:]
 	}
+	var parked window
+	if version > 1 {
+		var err error
+		if body, err = parked.readParked(body); err != nil {
+			return err
+		}
+	}
 	p.done = openWindow(floor, body)
+	p.done.parked = parked.parked
 	return nil
 }

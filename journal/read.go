@@ -64,6 +64,9 @@ const (
 	abandonment = 10 * time.Second
 	// windowLimit is how far ahead of the floor is read.
 	windowLimit = 50_000
+	// parkAfter is how far behind the floor may be before the entry that holds
+	// it is parked.
+	parkAfter = windowLimit / 2
 	// maxFetch and maxFetchBytes bound one request to the stream.
 	maxFetch      = 1024
 	maxFetchBytes = 1 << 20
@@ -123,19 +126,20 @@ type reader struct {
 	o    ReadOptions
 	base context.Context //nolint:containedctx // what the handlers' contexts are made from
 
-	next    uint64 // the number that is taken next
-	nextSeq uint64 // the message that it lies in, or an earlier one
-	starts  fifo[start]
-	devices map[string]*device
-	ready   fifo[*device] // those that may have an entry handled
-	workers int           // goroutines that handle entries
-	items   int           // entries taken and not over
-	bytes   int           // documents in memory
-	down    bool          // the handler said NotConnected last
-	closing bool
-	stuck   bool   // what comes next did not fit when the floor was at
-	stuckAt uint64 // this number
-	reloads reloads
+	next      uint64 // the number that is taken next
+	nextSeq   uint64 // the message that it lies in, or an earlier one
+	starts    fifo[start]
+	devices   map[string]*device
+	ready     fifo[*device] // those that may have an entry handled
+	workers   int           // goroutines that handle entries
+	items     int           // entries taken and not over
+	bytes     int           // documents in memory
+	down      bool          // the handler said NotConnected last
+	closing   bool
+	restoring bool   // what is parked is not taken yet
+	stuck     bool   // what comes next did not fit when the floor was at
+	stuckAt   uint64 // this number
+	reloads   reloads
 
 	wake chan struct{} // of one: there may be something to fetch
 	idle chan struct{} // of one: closing, and no worker is left
@@ -153,6 +157,7 @@ func (r *reader) attach() error {
 	}
 	p.reader = r
 	r.next, r.nextSeq = p.done.floor+1, p.seq
+	r.restoring = len(p.done.parked) > 0
 	r.j.readers.Add(1)
 	return nil
 }
@@ -197,6 +202,9 @@ func (r *reader) wait(d time.Duration) bool {
 
 // feed fetches what the committer does not hand over, until ctx ends.
 func (r *reader) feed(ctx context.Context) error {
+	if err := r.restore(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
 	var failures int
 	for ctx.Err() == nil {
 		r.p.mu.Lock()
@@ -253,6 +261,7 @@ func (r *reader) share() int {
 
 // room reports whether more may be taken. The lock is held.
 func (r *reader) room() bool {
+	r.park()
 	switch {
 	case r.next > r.p.done.floor+windowLimit, r.bytes >= r.share():
 		return false
@@ -269,9 +278,10 @@ func (r *reader) room() bool {
 // offer takes a bundle that was just committed, if it is what comes next. The
 // lock is held.
 func (r *reader) offer(b *building, seq uint64) {
-	if r.closing {
+	if r.closing || r.restoring {
 		return
 	}
+	r.park()
 	if b.hot == nil || r.next != b.first || r.next > r.p.done.floor+windowLimit || r.bytes >= r.share()/2 {
 		r.poke()
 		return
@@ -296,6 +306,11 @@ func (r *reader) startOf(number, seq uint64) uint64 {
 // take takes the next entry, which lies in the message seq. The lock is held.
 func (r *reader) take(m *sluice.Message, seq uint64) {
 	r.next = m.Number + 1
+	r.push(m, seq)
+}
+
+// push gives an entry to its device. The lock is held.
+func (r *reader) push(m *sluice.Message, seq uint64) {
 	if r.p.done.has(m.Number) {
 		return
 	}

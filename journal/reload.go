@@ -151,7 +151,7 @@ func (r *reader) skip(last uint64) (lost uint64) {
 	p := r.p
 	if p.done.floor+1 == r.next {
 		r.next = last + 1
-		return p.giveUp(last, 0, Failed)
+		return p.skip(last, 0, Failed)
 	}
 	if !r.fits(last) {
 		return 0
