@@ -55,6 +55,9 @@ type Options struct {
 	Networks   []sluice.NetworkKind
 	Clock      sluice.Clock
 	Log        *slog.Logger
+	// LogEvents writes each event to Log too, at its level; those that come
+	// for each device at level debug.
+	LogEvents bool
 }
 
 func (o Options) withDefaults() Options {
@@ -128,6 +131,31 @@ func New(ctx context.Context, o Options) (*App, error) {
 		return nil, err
 	}
 	return a, nil
+}
+
+// logEvent writes an event to the log. The id of a network is as good as a
+// password, so it is left out.
+func (a *App) logEvent(e sluice.Event) {
+	level := slog.LevelInfo
+	switch e.Level {
+	case sluice.LevelWarning:
+		level = slog.LevelWarn
+	case sluice.LevelError:
+		level = slog.LevelError
+	}
+	if e.Type == sluice.EventThingCreated {
+		level = slog.LevelDebug
+	}
+	var more []any
+	add := func(key, value string) {
+		if value != "" {
+			more = append(more, key, value)
+		}
+	}
+	add("connection", e.Connection)
+	add("device", e.DevEUI)
+	add("hint", e.Hint)
+	a.options.Log.Log(context.Background(), level, e.Label+": "+e.Detail, more...)
 }
 
 // Addr is the address that Sluice listens on.

@@ -46,6 +46,9 @@ func (a *App) open(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	if o.LogEvents {
+		a.cleanup(a.store.Follow(a.logEvent))
+	}
 	// Only now: a key that is missing although secrets were sealed with it
 	// is an error, which the store tells.
 	if _, err := key.Ensure(); err != nil {

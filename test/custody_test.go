@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"sluice/app/demo"
 )
@@ -130,6 +131,7 @@ func TestKill(t *testing.T) {
 	}
 	p.opened(w.ConnectionID)
 	stop := background(t, func(ctx context.Context) error { return w.Post(ctx, demo.Load{Rate: 600}) })
+	stopCommands := background(t, func(ctx context.Context) error { return command(ctx, w) })
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -146,6 +148,7 @@ func TestKill(t *testing.T) {
 	before := w.Totals().Accepted
 	wait(t, "reports to flow", func() bool { return w.Totals().Accepted >= before+300 })
 	stop()
+	stopCommands()
 	settled(t, w, true)
 	got := w.Totals()
 	t.Logf("%d kills: %+v", kills, got)
@@ -154,6 +157,81 @@ func TestKill(t *testing.T) {
 		t.Errorf("%d twice, want at most %d", got.Twice, bound)
 	}
 	p.terminate()
+}
+
+// command sends ten commands a second until ctx ends.
+func command(ctx context.Context, w *demo.World) error {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for i := 0; ; i++ {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := w.Command(context.WithoutCancel(ctx), i); err != nil {
+			return err
+		}
+	}
+}
+
+// TestCommandsWait sends commands while all links are cut, and while Sluice is
+// stopped: AWS keeps them, and each arrives once.
+func TestCommandsWait(t *testing.T) {
+	w, data, listen := world(t, 5), t.TempDir(), freePort(t)
+	p := serve(t, data, listen)
+	if err := w.Configure(t.Context(), p.api, nil); err != nil {
+		t.Fatal(err)
+	}
+	p.opened(w.ConnectionID)
+	if err := w.Post(t.Context(), demo.Load{Rate: 100, Count: 10}); err != nil {
+		t.Fatal(err)
+	}
+	settled(t, w, false)
+	send := func() {
+		t.Helper()
+		for i := range 5 {
+			if err := w.Command(t.Context(), i); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	w.Cut(0x8b) // server shutting down
+	send()
+	settled(t, w, false)
+	p.terminate()
+	send()
+	p = serve(t, data, listen)
+	settled(t, w, false)
+	p.kill()
+	send()
+	p = serve(t, data, listen)
+	settled(t, w, false)
+	if got := w.Totals(); got.Commands != 15 {
+		t.Errorf("totals = %+v", got)
+	}
+	p.terminate()
+}
+
+// TestTermination delivers what waits before it ends.
+func TestTermination(t *testing.T) {
+	w, data, listen := world(t, 20), t.TempDir(), freePort(t)
+	p := serve(t, data, listen)
+	// One paced session: what is posted at once takes seconds to deliver.
+	if err := w.Configure(t.Context(), p.api, func(c map[string]any) { c["poolSize"] = 1 }); err != nil {
+		t.Fatal(err)
+	}
+	p.opened(w.ConnectionID)
+	if err := w.Post(t.Context(), demo.Load{Count: 400}); err != nil {
+		t.Fatal(err)
+	}
+	if c := p.counters(w.ConnectionID); c.Pending == 0 {
+		t.Fatalf("nothing waits: %+v", c)
+	}
+	p.terminate()
+	if got := w.Totals(); got.Missing != 0 || got.Twice != 0 || got.Arrived != 400 {
+		t.Errorf("after the end: %+v", got)
+	}
 }
 
 // TestOutage takes AWS away while reports flow: what was accepted meanwhile

@@ -80,6 +80,8 @@ type demo struct {
 	bridge *app.App
 	begun  time.Time
 	lost   watch // sessions lost
+	// posting is how long reports were posted.
+	posting time.Duration
 	// missing is what the last line found neither arrived nor waiting.
 	missing int
 }
@@ -100,7 +102,9 @@ func (d *demo) run(ctx context.Context, data string) error {
 		posting, cancel = context.WithTimeout(ctx, d.For)
 		defer cancel()
 	}
+	begun := time.Now()
 	err := d.play(posting)
+	d.posting = time.Since(begun)
 	settled := d.settle()
 	d.printSummary()
 	if err != nil {

@@ -74,14 +74,17 @@ func (d *demo) printSummary() {
 	if !c.Holds() {
 		law = "DOES NOT HOLD"
 	}
+	rate := float64(t.accepted) / d.posting.Seconds()
 	fmt.Fprintf(d.Out, `
 Reports    %d accepted, %d refused; %d arrived, %d lost, %d twice, %d out of order
+           %.0f a second accepted, of %d asked for
 Commands   %d sent, %d reached ThingPark
 Latency    p50 %s, p99 %s from POST to arrival
 Counters   received %d = delivered %d + pending %d + expired %d + failed %d + filtered %d: %s
 AWS        %d clients, the busiest sent %d in one second (the quota is 100); %d discarded, %d sessions lost
 `,
 		t.accepted, t.refused, t.arrived, t.missing, t.twice, t.disordered,
+		rate, d.Rate,
 		sent, sent-missing,
 		milliseconds(d.world.ledger.percentile(0.5)), milliseconds(d.world.ledger.percentile(0.99)),
 		c.Received, c.Delivered, c.Pending, c.Expired, c.Failed, c.Filtered, law,

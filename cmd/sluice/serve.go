@@ -22,7 +22,7 @@ func (c *serveCommand) Run(p *process) error {
 	log := p.logger(c.LogLevel)
 	a, err := app.New(p.ctx, app.Options{
 		Data: c.Data, Listen: c.Listen, PublicURL: c.PublicURL, KeyFile: c.KeyFile,
-		ForgetSecrets: c.ForgetSecrets, Drain: c.Drain, Version: versionText(), Log: log,
+		ForgetSecrets: c.ForgetSecrets, Drain: c.Drain, Version: versionText(), Log: log, LogEvents: true,
 	})
 	if err != nil {
 		return err
