@@ -2,6 +2,9 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"sluice"
+	"sluice/internal/seal"
 )
 
 // openConfig reads the bucket.
@@ -48,7 +52,7 @@ func (s *Store) openConfig(ctx context.Context, js jetstream.JetStream) error {
 		return compareIDs(a.ID, b.ID)
 	})
 	if !s.options.ForgetSecrets {
-		return lostError(lost)
+		return lostError(s.options.Sealer, lost)
 	}
 	return s.forgetSecrets(ctx, lost)
 }
@@ -66,6 +70,7 @@ func (s *Store) change(f func() error) error {
 // loss is what cannot be opened of one object.
 type loss struct {
 	MissingSecret
+	err    error // why
 	forget func(ctx context.Context, b *bucket, names []string) error
 }
 
@@ -73,32 +78,60 @@ type loss struct {
 func load[T any](s *shelf[T], sealer sluice.Sealer, key string, document []byte, revision uint64) (loss, error) {
 	e, lost, err := s.decode(sealer, document)
 	if err != nil {
-		return loss{}, fmt.Errorf("the record %s: %w", key, err)
+		return loss{}, fmt.Errorf("the record %s: %w", loggedKey(key), err)
 	}
 	e.revision = revision
 	s.put(e)
 	return loss{
-		MissingSecret: MissingSecret{s.kind, *s.id(&e.value), s.name(&e.value), lost},
+		MissingSecret: MissingSecret{s.kind, *s.id(&e.value), s.name(&e.value), lost.names},
+		err:           lost.err,
 		forget: func(ctx context.Context, b *bucket, names []string) error {
 			return forget(ctx, s, b, document, e, names)
 		},
 	}, nil
 }
 
-// lostError is the error of Open for secrets that cannot be opened.
-func lostError(lost []loss) error {
+// loggedKey is a key as it may be logged: the id of a network is as good as a
+// password, so a part of its hash stands there for it.
+func loggedKey(key string) string {
+	id, ok := strings.CutPrefix(key, networkKind+".")
+	if !ok {
+		return key
+	}
+	sum := sha256.Sum256([]byte(id))
+	return networkKind + "." + hex.EncodeToString(sum[:4])
+}
+
+// lostError is the error of Open for secrets that cannot be opened: for want
+// of a key, with another one, or because they are damaged.
+func lostError(sealer sluice.Sealer, lost []loss) error {
 	e := &sluice.Error{
-		Code: sluice.CodeInternal,
-		Hint: "Put the key file back, or start once with --forget-secrets and enter these secrets again.",
+		Code:    sluice.CodeInternal,
+		Message: "These secrets are damaged and cannot be read:",
+		Hint:    "Restore the data directory from a copy, or start once with --forget-secrets and enter these secrets again.",
 	}
+	var why error
 	for _, l := range lost {
-		e.Fields = append(e.Fields, sluice.Problem{
-			Path:    fmt.Sprintf("%s %s (%s)", l.Kind, l.ID, l.Name),
-			Message: strings.Join(l.Secrets, ", "),
-		})
+		e.Fields = append(e.Fields, sluice.Problem{Path: l.subject(), Message: strings.Join(l.Secrets, ", ")})
+		why = errors.Join(why, l.err)
 	}
-	e.Message = "The key that the secrets were sealed with is not there; these cannot be read:"
+	switch {
+	case errors.Is(why, seal.ErrNoKey):
+		e.Message = "The key that the secrets were sealed with is not there; these cannot be read:"
+		e.Hint = "Put the key file back, or start once with --forget-secrets and enter these secrets again."
+	case errors.Is(why, seal.ErrOtherKey):
+		e.Message = "The key" + inFile(sealer) + " is not the one that the secrets were sealed with; these cannot be read:"
+		e.Hint = "Put the right key file there, or start once with --forget-secrets and enter these secrets again."
+	}
 	return e
+}
+
+// inFile says where a sealer has its key, if it has it in a file.
+func inFile(sealer sluice.Sealer) string {
+	if f, ok := sealer.(interface{ Path() string }); ok {
+		return " in " + f.Path()
+	}
+	return ""
 }
 
 // forgetSecrets drops for good what cannot be opened.

@@ -16,9 +16,12 @@ import (
 // that guards an address which takes unsigned reports.
 const networkIDBytes = 16
 
+// networkKind begins the keys of networks, and is the noun in sentences.
+const networkKind = "network"
+
 func networkShelf() shelf[sluice.NetworkConfig] {
 	return shelf[sluice.NetworkConfig]{
-		kind:          "network",
+		kind:          networkKind,
 		id:            func(n *sluice.NetworkConfig) *string { return &n.ID },
 		name:          func(n *sluice.NetworkConfig) string { return n.Name },
 		configuration: func(n *sluice.NetworkConfig) *json.RawMessage { return &n.Configuration },

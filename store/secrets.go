@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -50,29 +51,36 @@ func (s *shelf[T]) encode(sealer sluice.Sealer, value T, secrets, missing []stri
 	return document, nil
 }
 
+// lostSecrets are the secrets of an object that cannot be opened, and why.
+type lostSecrets struct {
+	names []string
+	err   error
+}
+
 // decode reads a record, with the secrets that can be opened put back. lost
-// are the names of the others.
-func (s *shelf[T]) decode(sealer sluice.Sealer, document []byte) (e entry[T], lost []string, err error) {
+// are the others.
+func (s *shelf[T]) decode(sealer sluice.Sealer, document []byte) (e entry[T], lost lostSecrets, err error) {
 	var r record
 	if err := json.Unmarshal(document, &r); err != nil {
-		return e, nil, fmt.Errorf("decode a %s: %w", s.kind, err)
+		return e, lost, fmt.Errorf("decode a %s: %w", s.kind, err)
 	}
 	if err := json.Unmarshal(r.Object, &e.value); err != nil {
-		return e, nil, fmt.Errorf("decode a %s: %w", s.kind, err)
+		return e, lost, fmt.Errorf("decode a %s: %w", s.kind, err)
 	}
 	e.missing = r.Missing
 	if s.configuration == nil || len(r.Secrets) == 0 {
-		return e, nil, nil
+		return e, lost, nil
 	}
 	configuration := s.configuration(&e.value)
 	properties, err := splitObject(*configuration)
 	if err != nil {
-		return e, nil, err
+		return e, lost, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Secrets)) {
 		value, err := openSecret(sealer, s.key(*s.id(&e.value)), name, r.Secrets[name])
 		if err != nil {
-			lost = append(lost, name)
+			lost.names = append(lost.names, name)
+			lost.err = errors.Join(lost.err, err)
 			continue
 		}
 		properties[name] = value
@@ -170,7 +178,16 @@ type MissingSecret struct {
 }
 
 func (m MissingSecret) String() string {
-	return fmt.Sprintf("%s %s (%s): %s", m.Kind, m.ID, m.Name, strings.Join(m.Secrets, ", "))
+	return m.subject() + ": " + strings.Join(m.Secrets, ", ")
+}
+
+// subject names the object in logs and on the screen. The id of a network is
+// as good as a password there: its name does.
+func (m MissingSecret) subject() string {
+	if m.Kind == networkKind {
+		return m.Kind + " " + m.Name
+	}
+	return fmt.Sprintf("%s %s (%s)", m.Kind, m.ID, m.Name)
 }
 
 // MissingSecrets lists the secrets that were dropped because they could not
@@ -178,6 +195,16 @@ func (m MissingSecret) String() string {
 // since.
 func (s *Store) MissingSecrets() []MissingSecret {
 	return append(missingOf(&s.connections), missingOf(&s.networks)...)
+}
+
+// MissingOfNetwork returns the names of the secrets that a network has lost;
+// none for one that has lost nothing, or is not there.
+func (s *Store) MissingOfNetwork(id string) []string {
+	e, err := s.networks.entry(id)
+	if err != nil {
+		return nil
+	}
+	return slices.Clone(e.missing)
 }
 
 func missingOf[T any](s *shelf[T]) []MissingSecret {

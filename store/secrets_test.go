@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -77,20 +78,36 @@ func TestSecretsAreNotOnDisk(t *testing.T) {
 func TestOtherKey(t *testing.T) {
 	h := newHouse(t)
 	c, n := furnish(t, h.store())
-	for name, change := range map[string]func(*store.Options){
-		"foreign": otherKey(t),
-		"missing": func(o *store.Options) {
-			o.Sealer = must[*seal.File](t)(seal.OpenFile(filepath.Join(t.TempDir(), "none")))
+	missing, foreign := filepath.Join(t.TempDir(), "none"), filepath.Join(t.TempDir(), "foreign")
+	must[*seal.Key](t)(seal.Create(foreign))
+	file := func(path string) func(*store.Options) {
+		return func(o *store.Options) { o.Sealer = must[*seal.File](t)(seal.OpenFile(path)) }
+	}
+	for name, test := range map[string]struct {
+		change  func(*store.Options)
+		message string
+	}{
+		"missing":          {file(missing), "The key that the secrets were sealed with is not there; these cannot be read:"},
+		"foreign file":     {file(foreign), "The key in " + foreign + " is not the one that the secrets were sealed with; these cannot be read:"},
+		"foreign, no file": {otherKey(t), "The key is not the one that the secrets were sealed with; these cannot be read:"},
+		"damaged": {
+			func(o *store.Options) { o.Sealer = damagedSealer{o.Sealer} }, "These secrets are damaged and cannot be read:",
 		},
 	} {
-		_, err := h.tryStore(change)
+		_, err := h.tryStore(test.change)
 		e, ok := errors.AsType[*sluice.Error](err)
 		if !ok {
 			t.Fatalf("%s: %v", name, err)
 		}
+		if e.Message != test.message {
+			t.Errorf("%s: message %q", name, e.Message)
+		}
+		if strings.Contains(e.Error()+e.Hint, n.ID) {
+			t.Errorf("%s: the id of the network is told: %v", name, e)
+		}
 		want := []sluice.Problem{
 			{Path: "connection 1 (Test AWS)", Message: "privateKey, secretAccessKey"},
-			{Path: "network " + n.ID + " (Acme)", Message: "asKey"},
+			{Path: "network Acme", Message: "asKey"},
 		}
 		if diff := cmp.Diff(want, e.Fields); diff != "" {
 			t.Errorf("%s: fields (-want +got)\n%s", name, diff)
@@ -116,6 +133,15 @@ func TestForgetSecrets(t *testing.T) {
 	s := h.store(other, forget)
 	if diff := cmp.Diff(want, s.MissingSecrets()); diff != "" {
 		t.Errorf("missing (-want +got):\n%s", diff)
+	}
+	if got := s.MissingSecrets()[1].String(); got != "network Acme: asKey" {
+		t.Errorf("the network that has lost secrets is told as %q", got)
+	}
+	if got := s.MissingOfNetwork(n.ID); !slices.Equal(got, []string{"asKey"}) {
+		t.Errorf("missing of the network: %q", got)
+	}
+	if got := s.MissingOfNetwork("none"); got != nil {
+		t.Errorf("missing of no network: %q", got)
 	}
 	c := must[sluice.Connection](t)(s.Connection("1"))
 	if !c.Active || strings.Contains(string(c.Configuration), "privateKey") {
@@ -151,6 +177,11 @@ func TestSecretsAreNotRepeated(t *testing.T) {
 		t.Errorf("configuration = %s", c.Configuration)
 	}
 }
+
+// damagedSealer opens nothing.
+type damagedSealer struct{ sluice.Sealer }
+
+func (damagedSealer) Open([]byte) ([]byte, error) { return nil, seal.ErrDamaged }
 
 // failingSealer cannot seal.
 type failingSealer struct{ sluice.Sealer }

@@ -127,6 +127,9 @@ func (f *File) Ensure() (created bool, err error) {
 	return true, nil
 }
 
+// Path is where the key file is, or is to be.
+func (f *File) Path() string { return f.path }
+
 // Warning is a sentence for the operator about the file, "" when all is well.
 func (f *File) Warning() string {
 	f.mu.RLock()
