@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"sluice"
 )
@@ -196,7 +197,20 @@ func failed(path, what string, err error) error {
 	return &sluice.Error{
 		Code:    sluice.CodeInternal,
 		Message: fmt.Sprintf("the data directory %s cannot %s", path, what),
-		Hint:    "Check that it exists, who owns it and how full the disk is.",
+		Hint:    hint(err, os.Geteuid()),
 		Err:     err,
+	}
+}
+
+// hint is what to do about an error of the file system. Whom it refuses is
+// told: services and containers often run as another user than one thinks.
+func hint(err error, uid int) string {
+	switch {
+	case errors.Is(err, syscall.EROFS):
+		return "The file system there is read-only: name another --data."
+	case errors.Is(err, fs.ErrPermission) && uid >= 0: // Windows has no uid
+		return fmt.Sprintf("This user (uid %d) may not write there: chown it, or name another --data.", uid)
+	default:
+		return "Check that it exists, who owns it and how full the disk is."
 	}
 }
