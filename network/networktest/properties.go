@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -210,9 +211,12 @@ func endsWithContext(t *testing.T, w *world) {
 func closeWaits(t *testing.T, w *world) {
 	w.posted(t)
 	entered, release, closed := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	var first sync.Once
 	w.handle = func(context.Context, *sluice.Message) error {
-		close(entered)
-		<-release
+		first.Do(func() {
+			close(entered)
+			<-release
+		})
 		return nil
 	}
 	status := make(chan int, 1)
@@ -231,7 +235,8 @@ func closeWaits(t *testing.T, w *world) {
 		defer close(closed)
 		w.network.Close()
 	}()
-	// Once it is closing, it takes no more: that also shows that Close began.
+	// Once it is closing, it takes no more commands: that also shows that
+	// Close began.
 	for deadline := time.Now().Add(patience); ; {
 		err := w.network.Handle(t.Context(), w.Command(1))
 		if v, _ := sluice.VerdictOf(err); err != nil && v == sluice.NotConnected {
@@ -240,9 +245,6 @@ func closeWaits(t *testing.T, w *world) {
 		if time.Now().After(deadline) {
 			t.Fatal("commands are taken while it closes")
 		}
-	}
-	if response, _ := w.do(t, w.Report(2, w.server.URL)); response.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("a report while it closes: status %d, want 503", response.StatusCode)
 	}
 	select {
 	case <-closed:
@@ -253,6 +255,14 @@ func closeWaits(t *testing.T, w *world) {
 	await(t, closed, "Close")
 	if s := <-status; s != http.StatusOK {
 		t.Errorf("the report under way: status %d, want 200", s)
+	}
+	// A door that is replaced closes while reports still find it: they are
+	// taken as ever.
+	if response, body := w.do(t, w.Report(2, w.server.URL)); response.StatusCode != http.StatusOK {
+		t.Errorf("a report to a closed door: status %d, want 200: %s", response.StatusCode, body)
+	}
+	if got := w.taken(); len(got) != 2 {
+		t.Errorf("%d reports were taken, want 2", len(got))
 	}
 }
 

@@ -1,6 +1,7 @@
 package thingpark
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -61,11 +62,12 @@ func (n *Network) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(w, &refusal{status: http.StatusMethodNotAllowed, code: codeMethod, message: "Reports come in by POST.", hint: "This address is for the network server."})
 		return
 	}
-	if !n.gate.enter() {
-		answer(w, unavailable(errClosed))
-		return
+	// A closed door still takes what comes to it: whoever holds it found it
+	// before it was replaced, and the report is as good here as there. Close
+	// waits for those that it knows of.
+	if n.gate.enter() {
+		defer n.gate.leave()
 	}
-	defer n.gate.leave()
 	if refused := n.take(w, r, start); refused != nil {
 		n.tell(refused)
 		answer(w, refused)
@@ -73,8 +75,6 @@ func (n *Network) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.WriteHeader(http.StatusOK)
 }
-
-var errClosed = errors.New("the network is being closed")
 
 // take does all that is done for a report before the answer.
 func (n *Network) take(w http.ResponseWriter, r *http.Request, start time.Time) *refusal {
@@ -88,6 +88,9 @@ func (n *Network) take(w http.ResponseWriter, r *http.Request, start time.Time) 
 	body, refused := readBody(w, r)
 	if refused != nil {
 		return refused.of(&q)
+	}
+	if len(bytes.TrimSpace(body)) == 0 {
+		return malformed("empty", "The body is empty.", "A report is a document, as JSON or XML.").of(&q)
 	}
 	document, rep, err := report.Read(body)
 	if err != nil {
@@ -151,14 +154,13 @@ func (n *Network) checkQuery(q *query, now time.Time) (*tokenCheck, *refusal) {
 		if !ok {
 			return nil, unauthorized("time missing", "The report is signed without a Time that can be read.", "")
 		}
-		if d := now.Sub(t).Abs(); d > limit {
-			return nil, unauthorized("time", fmt.Sprintf("The report's Time lies %s from our clock; %s is allowed.", d.Round(time.Millisecond), limit),
-				"Compare the clocks, or raise maxTimeDeviation.")
+		if now.Sub(t).Abs() > limit {
+			return nil, unauthorized("time", deviation(t, now, limit), "Compare the clocks, or raise maxTimeDeviation.")
 		}
 	}
 	check, ok := newTokenCheck(q, n.config.asKeys)
 	if !ok {
-		return nil, unauthorized("token", "The Token is no SHA-256 in hexadecimal digits.", "")
+		return nil, unauthorized("token", tokenForm(q.token), "")
 	}
 	return check, nil
 }
@@ -277,7 +279,7 @@ func unreadable(err error) *refusal {
 func tooLarge() *refusal {
 	return &refusal{
 		status: http.StatusRequestEntityTooLarge, code: sluice.CodeTooLarge, cause: "too large", reason: sluice.ReasonTooLarge,
-		message: fmt.Sprintf("The report is over %d bytes.", maxBody),
+		message: fmt.Sprintf("The report is over %d KiB, the most that is taken.", maxBody>>10),
 	}
 }
 

@@ -133,6 +133,35 @@ func TestTimeDeviation(t *testing.T) {
 	}
 }
 
+// What is refused says what is wrong in words that people use.
+func TestRefusalSentences(t *testing.T) {
+	v := vectors[0]
+	configuration := func(allowed string) string {
+		return strings.TrimSuffix(signed(v.asID, v.key), "}") + `,"maxTimeDeviation":"` + allowed + `"}`
+	}
+	for _, test := range []struct{ name, now, allowed, token, body, want string }{
+		{"years behind", "2026-11-23T06:12:09Z", "60s", v.token, v.body, "The report's Time (2021-04-07T08:49:51Z) is 5.6 years behind our clock; 60s is allowed."},
+		{"days ahead", "2021-03-26T20:49:51.551Z", "5m", v.token, v.body, "The report's Time (2021-04-07T08:49:51Z) is 11.5 days ahead of our clock; 5 min is allowed."},
+		{"hours", "2021-04-07T10:49:51.551Z", "90m", v.token, v.body, "The report's Time (2021-04-07T08:49:51Z) is 2 h behind our clock; 90 min is allowed."},
+		{"minutes", "2021-04-07T08:47:51.551Z", "60s", v.token, v.body, "The report's Time (2021-04-07T08:49:51Z) is 2 min ahead of our clock; 60s is allowed."},
+		{"seconds", "2021-04-07T08:51:21.751Z", "60s", v.token, v.body, "The report's Time (2021-04-07T08:49:51Z) is 90.2s behind our clock; 60s is allowed."},
+		{"just over", "2021-04-07T08:50:51.552Z", "60s", v.token, v.body, "The report's Time (2021-04-07T08:49:51Z) is 1m0.001s behind our clock; 60s is allowed."},
+		{"long Token", "2021-04-07T08:49:51Z", "60s", v.token + "00", v.body, "The Token must be 64 hexadecimal digits; this has 66."},
+		{"odd Token", "2021-04-07T08:49:51Z", "60s", "x" + v.token[1:], v.body, "The Token must be 64 hexadecimal digits; this has other characters."},
+		{"empty", "2021-04-07T08:49:51Z", "60s", v.token, "", "The body is empty."},
+		{"blank", "2021-04-07T08:49:51Z", "60s", v.token, " \r\n", "The body is empty."},
+		{"too large", "2021-04-07T08:49:51Z", "60s", v.token, strings.Repeat(" ", 128<<10+1), "The report is over 128 KiB, the most that is taken."},
+	} {
+		d := openDoor(t, configuration(test.allowed), clockAt(t, test.now))
+		_, body := d.post(t, v.query+"&Token="+test.token, test.body)
+		var e struct{ Message string }
+		_ = json.Unmarshal([]byte(body), &e)
+		if e.Message != test.want {
+			t.Errorf("%s:\n got %s\nwant %s", test.name, e.Message, test.want)
+		}
+	}
+}
+
 var allKinds = []sluice.Kind{
 	sluice.KindUplink, thingparktest.JoinRequest, sluice.KindDownlinkSent, sluice.KindLocation, sluice.KindNotification,
 	sluice.KindMulticastSummary, sluice.KindAlarm, sluice.KindBSAlarm, "DevEUI_novelty",

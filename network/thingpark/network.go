@@ -14,7 +14,8 @@ import (
 
 // Network is the open door to one ThingPark.
 type Network struct {
-	id       string
+	id       string // as good as a password: not for the log
+	name     string
 	config   config
 	reports  sluice.Handler
 	sealer   sluice.Sealer
@@ -31,22 +32,24 @@ var (
 	_ http.Handler   = (*Network)(nil)
 )
 
-// Close lets no more reports and commands in and waits for those that are
-// under way: at most as long as a downlink may take.
+// Close lets no more commands in and waits for the commands and the reports
+// that are under way: at most as long as a downlink may take. Reports that
+// come after it are still taken, for as long as the Reports handler takes them:
+// a network that is replaced under load refuses none.
 func (n *Network) Close() {
 	n.gate.close()
 	n.refusals.close()
 	n.client.CloseIdleConnections()
 }
 
-// gate counts who is inside and lets nobody in once it is closed.
+// gate counts who is inside; once it is closed it counts nobody any more.
 type gate struct {
 	mu     sync.Mutex
 	closed bool
 	inside sync.WaitGroup
 }
 
-// enter reports whether the caller may come in; if so it must leave.
+// enter reports whether the caller was counted; if so it must leave.
 func (g *gate) enter() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()

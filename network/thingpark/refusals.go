@@ -43,6 +43,9 @@ func (r *refusals) tell(cause string, e sluice.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
+		// Nobody is left to count for: the few that come to a door that was
+		// replaced are told one by one.
+		r.events.Record(e)
 		return
 	}
 	c := r.causes[cause]
@@ -86,7 +89,7 @@ func (r *refusals) summarize(c *refusalCause) bool {
 	return true
 }
 
-// close tells what was only counted, and stops.
+// close tells what was only counted, and counts no more.
 func (r *refusals) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

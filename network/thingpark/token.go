@@ -4,7 +4,9 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
+	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"sluice"
 	"sluice/internal/report"
@@ -37,6 +39,15 @@ func newTokenCheck(q *query, keys []string) (*tokenCheck, bool) {
 	var space [256]byte
 	c.query = string(q.appendSigned(space[:0]))
 	return c, true
+}
+
+// tokenForm says why a Token is none.
+func tokenForm(token string) string {
+	const digits = 2 * sha256.Size
+	if n := utf8.RuneCountInString(token); n != digits {
+		return fmt.Sprintf("The Token must be %d hexadecimal digits; this has %d.", digits, n)
+	}
+	return fmt.Sprintf("The Token must be %d hexadecimal digits; this has other characters.", digits)
 }
 
 // report reports whether the Token signs the report. published is false when
