@@ -104,6 +104,18 @@ type Subscriber interface {
 	Subscribe(ctx context.Context, take func(ctx context.Context, c Command) error) error
 }
 
+// Ender is an optional ability of a [Session]: to end for good. Close leaves
+// with the cloud what it keeps for a connection that comes back, such as the
+// commands that are published meanwhile; End is Close and has the cloud keep
+// nothing. A connection that is deleted or deactivated, and a pool whose place
+// another one took, ends its sessions; a process that stops closes them. End
+// spares what another session of the same process goes on with. A cloud keeps
+// things for a limited time: where Close was called instead, no harm is done
+// but that what it kept may come when the connection is activated again.
+type Ender interface {
+	End(ctx context.Context) error
+}
+
 // Command is what a cloud sent, before it is known to be a downlink.
 type Command struct {
 	// DevEUI as the topic says it, in upper case; "" when it does not.

@@ -44,7 +44,8 @@ type Options struct {
 
 // Connector is the kind of cloud "AWS IoT Core".
 type Connector struct {
-	o Options
+	o     Options
+	desks *desks
 }
 
 var _ sluice.Connector = (*Connector)(nil)
@@ -65,7 +66,7 @@ func New(o Options) *Connector {
 	if o.Rand == nil {
 		o.Rand = rand.Float64
 	}
-	return &Connector{o: o}
+	return &Connector{o: o, desks: newDesks()}
 }
 
 func setDefault(d *time.Duration, value time.Duration) {
@@ -91,5 +92,5 @@ func (c *Connector) Info() sluice.ConnectorInfo {
 // Dialer makes the Dialer of a connection, whose configuration has passed
 // Check.
 func (c *Connector) Dialer(spec sluice.DialerSpec) (sluice.Dialer, error) {
-	return newDialer(c.o, spec)
+	return newDialer(c.o, c.desks, spec)
 }

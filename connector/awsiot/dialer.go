@@ -14,12 +14,13 @@ import (
 
 // dialer opens the sessions of a pool with one configuration.
 type dialer struct {
-	o    Options
-	spec sluice.DialerSpec
-	cfg  config
-	tls  *tls.Config
-	host string // of the MQTT broker
-	port string
+	o     Options
+	desks *desks // of all Dialers of the Connector
+	spec  sluice.DialerSpec
+	cfg   config
+	tls   *tls.Config
+	host  string // of the MQTT broker
+	port  string
 
 	uplink   *topic
 	downlink *topic // nil: no commands
@@ -35,10 +36,10 @@ var (
 	_ sluice.Preparer = (*dialer)(nil)
 )
 
-func newDialer(o Options, spec sluice.DialerSpec) (*dialer, error) {
+func newDialer(o Options, at *desks, spec sluice.DialerSpec) (*dialer, error) {
 	cfg := readConfig(spec.Connection.Configuration)
 	cfg.CreateDevices = spec.Common.CreateDevices
-	d := &dialer{o: o, spec: spec, cfg: cfg, told: map[string]time.Time{}}
+	d := &dialer{o: o, desks: at, spec: spec, cfg: cfg, told: map[string]time.Time{}}
 	if d.spec.Clock == nil {
 		d.spec.Clock = time.Now
 	}
@@ -85,29 +86,34 @@ func (d *dialer) Size() int { return max(1, min(d.cfg.PoolSize, 10)) }
 
 // Open opens the session of a lane.
 func (d *dialer) Open(ctx context.Context, lane int, authenticating func()) (sluice.Session, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.o.ConnectTimeout)
-	defer cancel()
-	var nd net.Dialer
-	tcp, err := nd.DialContext(ctx, "tcp", net.JoinHostPort(d.host, d.port))
-	if err != nil {
-		return nil, d.dialFailure(err)
-	}
-	conn := tls.Client(tcp, d.tls)
-	if err := conn.HandshakeContext(ctx); err != nil {
-		_ = tcp.Close()
-		return nil, d.tlsFailure(err)
-	}
-	if authenticating != nil {
-		authenticating()
-	}
 	s := newSession(d, clientID(d.spec.Instance, d.spec.Connection.ID, lane, d.spec.Generation))
-	if err := s.connect(ctx, newLink(conn, s.receiveAcknowledged)); err != nil {
+	if err := d.connect(ctx, s, authenticating); err != nil {
 		return nil, err
 	}
 	if d.downlink != nil {
 		return newSubscriber(s), nil
 	}
 	return s, nil
+}
+
+// connect opens the link of a session. authenticating may be nil.
+func (d *dialer) connect(ctx context.Context, s *session, authenticating func()) error {
+	ctx, cancel := context.WithTimeout(ctx, d.o.ConnectTimeout)
+	defer cancel()
+	var nd net.Dialer
+	tcp, err := nd.DialContext(ctx, "tcp", net.JoinHostPort(d.host, d.port))
+	if err != nil {
+		return d.dialFailure(err)
+	}
+	conn := tls.Client(tcp, d.tls)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = tcp.Close()
+		return d.tlsFailure(err)
+	}
+	if authenticating != nil {
+		authenticating()
+	}
+	return s.connect(ctx, newLink(conn, s.receiveAcknowledged))
 }
 
 // Prepare makes sure, as far as it is configured, that the message's device is

@@ -150,6 +150,16 @@ func (l *link) failed(err error) {
 	l.mu.Unlock()
 }
 
+// gone reports whether the link is lost.
+func (l *link) gone() bool {
+	select {
+	case <-l.lost:
+		return true
+	default:
+		return false
+	}
+}
+
 // cause returns what ended the link: the server's DISCONNECT, or else the
 // first error of the wire.
 func (l *link) cause() (*packets.Disconnect, error) {
@@ -291,9 +301,7 @@ func (l *link) PacketReceived(p *packets.ControlPacket, _ chan<- *packets.Publis
 		if c.Properties != nil {
 			a.reason = c.Properties.ReasonString
 		}
-		if w := l.take(c.PacketID); w.puback != nil {
-			w.puback <- a
-		}
+		l.acknowledged(c.PacketID, a)
 	case *packets.Suback, *packets.Unsuback:
 		if w := l.take(p.PacketID()); w.request != nil {
 			w.request <- *p
@@ -302,7 +310,24 @@ func (l *link) PacketReceived(p *packets.ControlPacket, _ chan<- *packets.Publis
 	return nil
 }
 
-// take ends the waiting for a packet id.
+// acknowledged hands an acknowledgement to who waits for it, if anybody. It
+// does so under the lock, so that after forget the channel is the waiter's to
+// use for another publish.
+func (l *link) acknowledged(id uint16, a puback) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w := l.waiting[id]
+	if w.puback == nil {
+		return
+	}
+	delete(l.waiting, id)
+	select {
+	case w.puback <- a: // it has room for one
+	default:
+	}
+}
+
+// take ends the waiting of paho's for a packet id.
 func (l *link) take(id uint16) waiter {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -90,6 +90,41 @@ func TestLateAcknowledgement(t *testing.T) {
 	}
 }
 
+// An acknowledgement that comes in the moment in which its publish is given up
+// is there when forget returns, or never: the channel then serves another
+// publish, which it would count as delivered.
+func TestAcknowledgementWhileForgetting(t *testing.T) {
+	l := newLink(nil, nil)
+	ack := make(chan puback, 1)
+	ids, done := make(chan uint16), make(chan error)
+	go func() {
+		for id := range ids {
+			done <- l.PacketReceived(&packets.ControlPacket{Content: &packets.Puback{PacketID: id}}, nil)
+		}
+		close(done)
+	}()
+	for range 50_000 {
+		id, err := l.expect(ack)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids <- id
+		l.forget(id)
+		select {
+		case <-ack:
+		default:
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if len(ack) > 0 {
+			t.Fatal("it came after forget")
+		}
+	}
+	close(ids)
+	<-done
+}
+
 func TestLostLinkTakesNoMore(t *testing.T) {
 	ours, theirs := net.Pipe()
 	l := newLink(ours, nil)

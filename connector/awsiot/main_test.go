@@ -233,6 +233,7 @@ func TestContract(t *testing.T) {
 			Secrets:       []string{key, strings.Split(key, "\n")[1], secret, c.AccessKeyID()},
 			Refused:       c.with(t, map[string]any{"certificate": inactive.CertificatePEM, "privateKey": key}),
 			TooLarge:      128<<10 + 1,
+			Keeps:         true,
 			Received:      w.received,
 			Cut: func() {
 				c.DisconnectAll(0x98)

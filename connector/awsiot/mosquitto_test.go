@@ -169,6 +169,7 @@ func TestContractOnMosquitto(t *testing.T) {
 			Secrets:       []string{strings.Split(bridge.PrivateKeyPEM, "\n")[1]},
 			Refused:       m.configuration(stranger, "tpx/things/{DevEUI}/uplink"),
 			TooLarge:      128<<10 + 1,
+			Keeps:         true,
 			Received:      w.received,
 			Cut: func() {
 				m.stop()

@@ -32,6 +32,8 @@ type session struct {
 	pings  *pinger
 	pace   *pacer
 
+	persistent bool // the server keeps the session for sessionExpiry
+
 	qos       byte
 	maxPacket int // what the server takes, 0 for no limit of its own
 
@@ -94,14 +96,18 @@ func (s *session) connect(ctx context.Context, l *link) error {
 		OnServerDisconnect: func(*paho.Disconnect) { s.end(nil) },
 		OnClientError:      s.end,
 	})
-	receiveMaximum, maxPacket := uint16(maxInFlight), uint32(maxReceived)
+	receiveMaximum, maxPacket, expiry := uint16(maxInFlight), uint32(maxReceived), uint32(0)
+	if s.persistent {
+		expiry = uint32(sessionExpiry / time.Second)
+	}
 	ack, err := s.client.Connect(ctx, &paho.Connect{
 		ClientID:   s.id,
-		CleanStart: true,
+		CleanStart: !s.persistent,
 		KeepAlive:  uint16(s.d.o.KeepAlive / time.Second),
 		Properties: &paho.ConnectProperties{
-			ReceiveMaximum:    &receiveMaximum,
-			MaximumPacketSize: &maxPacket,
+			ReceiveMaximum:        &receiveMaximum,
+			MaximumPacketSize:     &maxPacket,
+			SessionExpiryInterval: &expiry,
 		},
 	})
 	if err != nil {
@@ -166,6 +172,15 @@ func (s *session) end(err error) {
 	})
 }
 
+// fail ends the session for a reason other than its own link. Publishes that
+// are under way finish until Close; there are no new ones.
+func (s *session) fail(err error) {
+	s.endOne.Do(func() {
+		s.err = err
+		close(s.done)
+	})
+}
+
 // why is the failure of a lost link.
 func (s *session) why(err error) *sluice.Failure {
 	dis, first := s.link.cause()
@@ -180,6 +195,11 @@ func (s *session) Handle(ctx context.Context, m *sluice.Message) error {
 	topic, err := s.topic(m)
 	if err != nil {
 		return err
+	}
+	select {
+	case <-s.done:
+		return s.lostBefore()
+	default:
 	}
 	select {
 	case s.slots <- struct{}{}:
@@ -319,7 +339,9 @@ func (s *session) release(f *inFlight) {
 }
 
 // Close lets the publishes that are under way finish, then disconnects.
-func (s *session) Close(ctx context.Context) error {
+func (s *session) Close(ctx context.Context) error { return s.close(ctx, &paho.Disconnect{}) }
+
+func (s *session) close(ctx context.Context, goodbye *paho.Disconnect) error {
 	s.closeOne.Do(func() { close(s.closing) })
 	for n := range cap(s.slots) { // with all slots taken nothing is under way
 		select {
@@ -335,17 +357,17 @@ func (s *session) Close(ctx context.Context) error {
 		}()
 		break
 	}
-	return s.disconnect(ctx)
+	return s.disconnect(ctx, goodbye)
 }
 
 // disconnect says goodbye and waits until the link's goroutines have ended.
-func (s *session) disconnect(ctx context.Context) error {
+func (s *session) disconnect(ctx context.Context, goodbye *paho.Disconnect) error {
 	defer context.AfterFunc(ctx, s.link.abort)()
 	select {
 	case <-s.link.lost:
 		<-s.client.Done()
 	default:
-		_ = s.client.Disconnect(&paho.Disconnect{}) // the link may be lost meanwhile, which is as good
+		_ = s.client.Disconnect(goodbye) // the link may be lost meanwhile, which is as good
 	}
 	s.end(nil)
 	return nil

@@ -19,27 +19,39 @@ const (
 	lastTakePause  = 5 * time.Second
 )
 
+// taker takes commands, as Subscribe says.
+type taker func(ctx context.Context, c sluice.Command) error
+
 // subscriber is a session of a connection that takes commands. A session
 // without a downlink topic is none, and so no Subscriber.
+//
+// The commands come over a link of their own, to a persistent session that
+// belongs to the connection and not to this lane; see inboxID. It ends with
+// the lane, and the lane with it. Where the server refuses such a session the
+// lane's own link is subscribed instead.
 type subscriber struct {
 	*session
-	run    context.Context // of the taking, which outlives Subscribe
-	cancel func()          // ends the taking at once
-	drain  chan struct{}   // closed: end the taking once nothing is left
-	taken  sync.WaitGroup
+	run     context.Context //nolint:containedctx // of the taking, which outlives Subscribe
+	cancel  func()          // ends the taking at once
+	leaving context.Context //nolint:containedctx // ends when the taking is to end in order
+	drain   func()          // ends leaving
+	taken   sync.WaitGroup
 
 	mu     sync.Mutex
 	closed bool
+	forget bool // the server is not to keep commands
 }
 
 func newSubscriber(s *session) *subscriber {
 	run, cancel := context.WithCancel(context.Background())
-	return &subscriber{session: s, run: run, cancel: cancel, drain: make(chan struct{})}
+	leaving, drain := context.WithCancel(run)
+	return &subscriber{session: s, run: run, cancel: cancel, leaving: leaving, drain: drain}
 }
 
 var (
 	_ sluice.Session    = (*subscriber)(nil)
 	_ sluice.Subscriber = (*subscriber)(nil)
+	_ sluice.Ender      = (*subscriber)(nil)
 )
 
 // receiveAcknowledged takes a publish with QoS 1 from paho's reader. The
@@ -73,62 +85,143 @@ func (s *session) receiveUnacknowledged(p *paho.Publish) {
 }
 
 // Subscribe subscribes to the commands and hands them to take, one after
-// another, in the order of the server.
+// another, in the order of the server: first those that it kept for us.
 func (s *subscriber) Subscribe(ctx context.Context, take func(ctx context.Context, c sluice.Command) error) error {
-	filter := s.d.downlink.Filter()
-	ack, err := s.client.Subscribe(ctx, &paho.Subscribe{
-		Subscriptions: []paho.SubscribeOptions{{Topic: filter, QoS: 1}},
-	})
-	if err != nil {
-		if ctxErr := ctx.Err(); ctxErr != nil {
-			return ctxErr
-		}
-		if dis, _ := s.link.cause(); dis != nil {
-			return s.why(nil)
-		}
-		code := byte(0)
-		if ack != nil && len(ack.Reasons) == 1 {
-			code = ack.Reasons[0]
-		}
-		return s.d.subscribeFailure(err, code, filter)
+	// Not longer than the lane lives.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.leaving, cancel)()
+	seat := s.d.desks.join(s.d.inboxKey())
+	if err := seat.turn(ctx); err != nil {
+		seat.quit()
+		return err
 	}
+	in, refused, err := s.d.openInbox(ctx)
+	if err == nil {
+		return s.start(func() { s.serve(in, seat, take) }, func() { s.d.closeInbox(in, false); seat.quit() })
+	}
+	seat.quit()
+	if !refused {
+		return err
+	}
+	if err := s.subscribe(ctx); err != nil {
+		return err
+	}
+	s.d.tellNotKept(err)
+	return s.start(func() { s.takeAll(s.run, s.session, take, s.leaving) }, func() {})
+}
+
+// start starts the taking, unless the session is closed meanwhile.
+func (s *subscriber) start(serve, undo func()) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
+	closed := s.closed
+	if !closed {
+		s.taken.Go(serve)
+	}
+	s.mu.Unlock()
+	if closed {
+		undo()
 		return s.lostBefore()
 	}
-	s.taken.Go(func() { s.takeAll(s.run, take) })
 	return nil
 }
 
-// takeAll hands over what is received. When the link is lost or is to be
-// closed it goes on until nothing is left: AWS has forgotten the session then,
-// and would not send again what we hold.
-func (s *subscriber) takeAll(ctx context.Context, take func(context.Context, sluice.Command) error) {
+// serve takes commands from the persistent session until the lane closes, and
+// lets another of this process have the session meanwhile who wants it.
+func (s *subscriber) serve(in *session, seat *seat, take taker) {
+	defer seat.quit()
+	for {
+		s.takeInTurn(in, seat, take)
+		switch {
+		case s.leaving.Err() != nil:
+			s.leave(in, seat.alone(), take)
+			return
+		case seat.giveWay().Err() == nil: // so it is lost
+			s.d.closeInbox(in, false)
+			s.fail(in.why(nil))
+			return
+		}
+		s.d.closeInbox(in, false)
+		seat.free()
+		if seat.turn(s.leaving) != nil {
+			return
+		}
+		var err error
+		if in, _, err = s.d.openInbox(s.leaving); err != nil {
+			s.fail(err)
+			return
+		}
+	}
+}
+
+// takeInTurn takes commands until the link is lost, the lane closes or another
+// wants the session.
+func (s *subscriber) takeInTurn(in *session, seat *seat, take taker) {
+	stop, cancel := context.WithCancel(seat.giveWay())
+	defer cancel()
+	defer context.AfterFunc(s.leaving, cancel)()
+	ctx, end := context.WithCancel(s.run)
+	defer end()
+	defer context.AfterFunc(seat.giveWay(), func() {
+		t := time.AfterFunc(giveWayPatience, end)
+		context.AfterFunc(ctx, func() { t.Stop() })
+	})()
+	s.takeAll(ctx, in, take, stop)
+}
+
+// leave ends the link to the persistent session, and the session too where
+// that is wanted and nobody else goes on with it.
+func (s *subscriber) leave(in *session, alone bool, take taker) {
+	s.mu.Lock()
+	forget := s.forget && alone
+	s.mu.Unlock()
+	if forget && s.run.Err() == nil {
+		in.unsubscribe(s.run)
+		s.takeRest(s.run, in, take, 2)
+	}
+	s.d.closeInbox(in, forget)
+}
+
+// takeAll hands over what is received until the link is lost or stop ends.
+// What the server would not send again is then handed over to the end: all that
+// it sent with QoS 0, and all that came without a persistent session.
+func (s *subscriber) takeAll(ctx context.Context, in *session, take taker, stop context.Context) {
+	for ctx.Err() == nil && stop.Err() == nil && !in.link.gone() {
+		select {
+		case p := <-in.received:
+			s.takeOne(ctx, in, p, take, stop)
+		case <-in.link.lost:
+		case <-ctx.Done():
+		case <-stop.Done():
+		}
+	}
+	below := byte(2)
+	if in.persistent {
+		below = 1
+	}
+	s.takeRest(ctx, in, take, below)
+}
+
+// takeRest hands over what was received so far with a QoS below the given one.
+func (s *subscriber) takeRest(ctx context.Context, in *session, take taker, below byte) {
+	stop, cancel := context.WithCancel(ctx)
+	cancel() // each is offered once
 	for ctx.Err() == nil {
 		select {
-		case p := <-s.received:
-			s.takeOne(ctx, p, take)
-			continue
+		case p := <-in.received:
+			if p.QoS < below {
+				s.takeOne(ctx, in, p, take, stop)
+			}
 		default:
-		}
-		select {
-		case p := <-s.received:
-			s.takeOne(ctx, p, take)
-		case <-s.link.lost:
-			return
-		case <-ctx.Done():
-			return
-		case <-s.drain:
 			return
 		}
 	}
 }
 
 // takeOne hands a command over until it is taken, and then acknowledges it. A
-// command that is not taken stays unacknowledged: AWS keeps those of a
+// command that is not taken stays unacknowledged: the server keeps those of a
 // persistent session, and sends them again.
-func (s *subscriber) takeOne(ctx context.Context, p *packets.Publish, take func(context.Context, sluice.Command) error) {
+func (s *subscriber) takeOne(ctx context.Context, in *session, p *packets.Publish, take taker, stop context.Context) {
 	c := sluice.Command{Source: p.Topic, Document: p.Payload}
 	c.DevEUI, _ = s.d.downlink.Match(p.Topic)
 	for pause := firstTakePause; ; pause = min(2*pause, lastTakePause) {
@@ -146,36 +239,37 @@ func (s *subscriber) takeOne(ctx context.Context, p *packets.Publish, take func(
 		if verdict == sluice.RetryAfter {
 			pause = max(pause, min(after, lastTakePause))
 		}
-		if !s.sleep(ctx, pause) {
+		if !sleep(ctx, pause, in.link.lost, stop.Done()) {
 			return
 		}
 	}
 	if p.QoS > 0 {
-		_ = s.link.acknowledge(p) // on a broken link it comes again
+		_ = in.link.acknowledge(p) // on a broken link it comes again
 	}
 }
 
-// sleep returns false where the taking ends before.
-func (s *subscriber) sleep(ctx context.Context, d time.Duration) bool {
+// sleep returns false where something ends before.
+func sleep(ctx context.Context, d time.Duration, lost, stop <-chan struct{}) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
 		return true
 	case <-ctx.Done():
-	case <-s.link.lost:
-	case <-s.drain:
+	case <-lost:
+	case <-stop:
 	}
 	return false
 }
 
-// Close takes and acknowledges what was received, lets the publishes that are
-// under way finish, and disconnects.
+// Close lets the command that is being taken and the publishes that are under
+// way finish, and disconnects. The server keeps for sessionExpiry what was not
+// taken and what comes.
 func (s *subscriber) Close(ctx context.Context) error {
 	s.mu.Lock()
 	if !s.closed {
 		s.closed = true
-		close(s.drain)
+		s.drain()
 	}
 	s.mu.Unlock()
 	stop := context.AfterFunc(ctx, s.cancel)
@@ -183,6 +277,15 @@ func (s *subscriber) Close(ctx context.Context) error {
 	stop()
 	s.cancel()
 	return s.session.Close(ctx)
+}
+
+// End is Close, after which the server keeps no commands: nobody will come for
+// them. Where another session of this process goes on with them, it is Close.
+func (s *subscriber) End(ctx context.Context) error {
+	s.mu.Lock()
+	s.forget = true
+	s.mu.Unlock()
+	return s.Close(ctx)
 }
 
 // message is what an error says to the user.

@@ -47,6 +47,8 @@ type Cloud struct {
 	Cut func()
 	// Send sends a command for a device. Nil: not tested.
 	Send func(devEUI string, document []byte) error
+	// Keeps says that the cloud keeps commands while the connection is closed.
+	Keeps bool
 }
 
 // Received is a message as the cloud got it.
@@ -76,6 +78,8 @@ func Run(t *testing.T, start func(t *testing.T) Cloud) {
 		{"tells why it was refused", tellsRefusal},
 		{"takes commands", takesCommands},
 		{"offers a command again that was not taken", offersAgain},
+		{"takes the commands that were sent while it was closed", takesKept},
+		{"leaves no commands with the cloud when it ends", forgets},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			ignore := goleak.IgnoreCurrent()

@@ -380,3 +380,86 @@ func offersAgain(t *testing.T, f *fixture) {
 		t.Fatal("the command was not offered again")
 	}
 }
+
+// collect subscribes a session of a new Dialer, as a restarted process does,
+// and returns the session and what it has taken so far.
+func (f *fixture) collect(t *testing.T, generation int) (sluice.Session, func() []string) {
+	t.Helper()
+	if f.Send == nil || !f.Keeps {
+		t.Skip("this cloud keeps no commands")
+	}
+	var mu sync.Mutex
+	var got []string
+	s := open(t, f.dial(t, f.Configuration, generation), 0)
+	err := s.(sluice.Subscriber).Subscribe(within(t), func(_ context.Context, c sluice.Command) error {
+		mu.Lock()
+		defer mu.Unlock()
+		got = append(got, string(c.Document))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return append([]string(nil), got...)
+	}
+}
+
+func (f *fixture) send(t *testing.T, numbers ...int) {
+	t.Helper()
+	for _, n := range numbers {
+		if err := f.Send("20635F0108000496", command("20635F0108000496", n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// arrives waits for the last of some commands and wants them all, each once.
+func arrives(t *testing.T, taken func() []string, numbers ...int) {
+	t.Helper()
+	var want []string
+	for _, n := range numbers {
+		want = append(want, string(command("20635F0108000496", n)))
+	}
+	await(t, "the commands arrive", func() bool { return len(taken()) >= len(want) })
+	if got := taken(); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("taken: %v, want %v", got, want)
+	}
+}
+
+// takesKept closes in one generation and opens in the other, which is how a
+// process may find what the one before it has left.
+func takesKept(t *testing.T, f *fixture) {
+	s, taken := f.collect(t, 1)
+	f.send(t, 0)
+	arrives(t, taken, 0)
+	if err := s.Close(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	f.send(t, 1, 2, 3)
+	_, taken = f.collect(t, 0)
+	f.send(t, 4)
+	arrives(t, taken, 1, 2, 3, 4)
+}
+
+func forgets(t *testing.T, f *fixture) {
+	s, _ := f.collect(t, 0)
+	ender, ok := s.(sluice.Ender)
+	if !ok {
+		t.Fatal("the session is no Ender, but the cloud keeps commands for it")
+	}
+	if err := ender.End(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-s.Done():
+	default:
+		t.Error("Done is not closed after End")
+	}
+	f.send(t, 1)
+	_, taken := f.collect(t, 0)
+	f.send(t, 2)
+	arrives(t, taken, 2)
+}

@@ -28,6 +28,8 @@ type broker struct {
 	dropPubacks atomic.Int64
 	refuse      atomic.Uint32 // a reason code, 0 for none
 
+	refusePersistent atomic.Bool
+
 	mu       sync.Mutex
 	sessions map[string]*session     // by client id
 	live     map[string]*mqtt.Client // by client id: connecting or connected
@@ -271,6 +273,12 @@ func (s *Server) DropPubacks(n int) { s.broker.dropPubacks.Store(int64(n)) }
 // MQTT 5, such as 0x87, not authorized (MQTT 3.1.1 gets the return code that
 // is nearest). 0 accepts them again.
 func (s *Server) RefuseConnects(code byte) { s.broker.refuse.Store(uint32(code)) }
+
+// RefusePersistent makes the broker refuse persistent sessions with 0x87, not
+// authorized, as AWS does where the policy has a condition on
+// iot:ConnectAttributes that lacks PersistentConnect. Source: AWS IoT Core
+// Developer Guide, "Connect policy examples"; that the code is 0x87 is inferred.
+func (s *Server) RefusePersistent(refuse bool) { s.broker.refusePersistent.Store(refuse) }
 
 // DisconnectAll ends every connection with a reason code of MQTT 5, such as
 // 0x98, administrative action, and returns how many there were.

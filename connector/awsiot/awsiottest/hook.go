@@ -58,6 +58,8 @@ func (h *hook) checkConnect(pk packets.Packet) packets.Code {
 	switch code := byte(h.broker.refuse.Load()); {
 	case code != 0:
 		return packets.Code{Code: code, Reason: "asked for by the test"}
+	case h.broker.refusePersistent.Load() && (!pk.Connect.Clean || pk.Properties.SessionExpiryInterval > 0):
+		return packets.ErrNotAuthorized
 	case len(id) > clientIDSize || strings.HasPrefix(id, "$"):
 		return packets.ErrClientIdentifierNotValid
 	case pk.Connect.WillFlag && !checkTopic(pk.Connect.WillTopic):

@@ -139,8 +139,15 @@ func (s *session) signal() {
 	}
 }
 
-// acknowledge ends the delivery of a packet id; an unknown one is ignored.
+// acknowledge takes a client's acknowledgement of a packet id.
 func (s *session) acknowledge(id uint16) {
+	if s.settle(id) {
+		s.stats.acknowledge()
+	}
+}
+
+// settle ends the delivery of a packet id; an unknown one is ignored.
+func (s *session) settle(id uint16) bool {
 	s.mu.Lock()
 	_, ok := s.inflight[id]
 	delete(s.inflight, id)
@@ -148,6 +155,7 @@ func (s *session) acknowledge(id uint16) {
 	if ok {
 		s.signal()
 	}
+	return ok
 }
 
 // batchBytes is about how much is written at once.
@@ -169,7 +177,7 @@ func (s *session) write(cl *mqtt.Client, stop, stopped chan struct{}) {
 			if encode(&buf, cl, d) {
 				sent++
 			} else {
-				s.acknowledge(d.id) // it can never be sent to this client
+				s.settle(d.id) // it can never be sent to this client
 			}
 		}
 		if buf.Len() > 0 {

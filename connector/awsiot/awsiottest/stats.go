@@ -22,6 +22,8 @@ type ClientStats struct {
 	// Delivered is how many messages were sent to it; Dropped is how many
 	// were not because its queue was full or they came too fast.
 	Delivered, Dropped uint64
+	// Acknowledged is how many messages of QoS 1 it acknowledged.
+	Acknowledged uint64
 }
 
 type clientStats struct {
@@ -67,6 +69,12 @@ func (c *clientStats) deliver(n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.counts.Delivered += uint64(n)
+}
+
+func (c *clientStats) acknowledge() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.counts.Acknowledged++
 }
 
 func (c *clientStats) get() ClientStats {
