@@ -2,8 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
 
+	"sluice"
 	"sluice/connector/awsiot/awsiottest"
 )
 
@@ -16,7 +19,7 @@ type awsLocalCommand struct {
 func (c *awsLocalCommand) Run(p *process) error {
 	server, err := awsiottest.NewServer(awsiottest.Options{Addr: c.Listen, ControlAddr: c.Control})
 	if err != nil {
-		return err
+		return cannotListen(err)
 	}
 	defer server.Close()
 	configuration := server.Configuration()
@@ -40,4 +43,18 @@ func (c *awsLocalCommand) Run(p *process) error {
 	}
 	<-p.ctx.Done()
 	return nil
+}
+
+// cannotListen says which flags help where an address cannot be listened on.
+func cannotListen(err error) error {
+	op, ok := errors.AsType[*net.OpError](err)
+	if !ok || op.Op != "listen" {
+		return err
+	}
+	return &sluice.Error{
+		Code:    sluice.CodeConflict,
+		Message: fmt.Sprintf("cannot listen on %s", op.Addr),
+		Hint:    "Another program uses the address, or it is not this machine's. Choose others with --listen and --control.",
+		Err:     op.Err,
+	}
 }

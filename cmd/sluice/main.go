@@ -33,6 +33,8 @@ type commands struct {
 	Serve    serveCommand    `cmd:"" help:"Run Sluice on a data directory."`
 	AWSLocal awsLocalCommand `cmd:"" name:"aws-local" help:"Run the AWS IoT emulator by itself and print what to paste into POST /connections."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`
+
+	ShowVersion versionFlag `name:"version" help:"Print the version."`
 }
 
 // process is what the commands share of the process around them.
@@ -63,7 +65,7 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) int {
 		args = []string{"--help"}
 	}
 	parsed, err := parser.Parse(args)
-	if exit >= 0 { // --help
+	if exit >= 0 { // --help, --version
 		return exit
 	}
 	if err != nil {
@@ -96,9 +98,11 @@ func printError(w io.Writer, err error) {
 type versionCommand struct{}
 
 func (versionCommand) Run(p *process) error {
-	_, err := fmt.Fprintln(p.out, "sluice", versionText())
-	return err
+	printVersion(p.out)
+	return nil
 }
+
+func printVersion(w io.Writer) { fmt.Fprintln(w, "sluice", versionText()) }
 
 func versionText() string {
 	if version != "" {

@@ -8,6 +8,9 @@ import (
 	"sluice/app"
 )
 
+// defaultListen is where Sluice listens unless it is told otherwise.
+const defaultListen = "127.0.0.1:8080"
+
 type serveCommand struct {
 	Data          string        `required:"" placeholder:"DIR" help:"The data directory: journal, configuration, keys."`
 	Listen        string        `default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address of the REST API and of the reports (default ${default})."`
