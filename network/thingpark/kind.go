@@ -57,7 +57,6 @@ func (k *Kind) Open(spec sluice.NetworkSpec) (sluice.Network, error) {
 	}
 	n := &Network{
 		id:       spec.ID,
-		name:     spec.Name,
 		config:   c,
 		reports:  spec.Reports,
 		sealer:   spec.Sealer,

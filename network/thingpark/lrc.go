@@ -97,7 +97,7 @@ func (n *Network) post(ctx context.Context, d *downlink, c sluice.Credentials) e
 		return failure
 	}
 	if !strings.Contains(a.text, "Request queued by LRC") {
-		n.log.Info("downlink taken with an answer that is not documented", "network", n.name, "status", a.status, "answer", a.text)
+		n.log.Info("downlink taken with an answer that is not documented", "status", a.status, "answer", a.text)
 	}
 	return nil
 }

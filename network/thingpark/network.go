@@ -15,12 +15,11 @@ import (
 // Network is the open door to one ThingPark.
 type Network struct {
 	id       string // as good as a password: not for the log
-	name     string
 	config   config
 	reports  sluice.Handler
 	sealer   sluice.Sealer
 	clock    sluice.Clock
-	log      *slog.Logger
+	log      *slog.Logger // names the network already
 	ids      *idSource
 	refusals *refusals
 	client   *http.Client

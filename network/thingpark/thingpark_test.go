@@ -61,7 +61,7 @@ func openDoor(t *testing.T, configuration string, clock sluice.Clock) *door {
 	t.Helper()
 	d := &door{events: &networktest.Events{}, log: &bytes.Buffer{}}
 	n, err := thingpark.New().Open(sluice.NetworkSpec{
-		NetworkConfig: sluice.NetworkConfig{ID: "n1", Kind: "thingpark", Name: "Europe", Configuration: json.RawMessage(configuration)},
+		NetworkConfig: sluice.NetworkConfig{ID: "n1", Kind: "thingpark", Configuration: json.RawMessage(configuration)},
 		Reports:       sluice.HandlerFunc(d.take),
 		Events:        d.events,
 		Sealer:        networktest.Sealer{},
