@@ -3,6 +3,7 @@ package awsiot
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"regexp"
 	"strings"
 	"time"
@@ -30,8 +31,12 @@ type config struct {
 	CACertificate        string
 	CreateDevices        bool // a common property: whether it matters depends on ours
 
-	given map[string]bool // properties that are there and of the right type
+	given   map[string]bool // properties that are there and of the right type
+	missing []string        // properties that must be there and are not
 }
+
+// required are the properties without which nothing can be opened.
+const required = "uplinkTopicPattern region accountPrefix certificate privateKey"
 
 // readConfig reads a configuration. Properties that are missing or of a wrong
 // type, which is the schema's to say, have their defaults.
@@ -40,6 +45,11 @@ func readConfig(raw json.RawMessage) config {
 	var m map[string]json.RawMessage
 	if json.Unmarshal(raw, &m) != nil {
 		return c
+	}
+	for name := range strings.FieldsSeq(required) {
+		if v, ok := m[name]; !ok || string(v) == "null" {
+			c.missing = append(c.missing, name)
+		}
 	}
 	for name, to := range map[string]any{
 		"uplinkTopicPattern":   &c.UplinkTopicPattern,
@@ -92,6 +102,9 @@ func (c *Connector) Check(configuration json.RawMessage) (warnings, problems []s
 	cfg.checkEndpoints(&warn, &bad)
 	cfg.checkCertificate(c.o.Clock(), &warn, &bad)
 	cfg.checkRegistry(&warn, &bad)
+	for _, name := range cfg.missing { // as secrets are, once their key is lost
+		bad.add(name, "It is missing.")
+	}
 	return warn.list, bad.list
 }
 
@@ -120,8 +133,11 @@ func (c *config) checkEndpoints(warn, bad *findings) {
 		c.checkAccountPrefix(region, warn, bad)
 	}
 	if c.DataEndpoint != "" {
+		host, _, _ := net.SplitHostPort(c.DataEndpoint)
 		if wrong := checkHostPort(c.DataEndpoint); wrong != "" {
 			bad.add("dataEndpoint", "%q is not an endpoint: %s.", c.DataEndpoint, wrong)
+		} else if region && isElsewhere(host, c.Region) {
+			warn.add("dataEndpoint", "The host name %s is not in the region %s.", host, c.Region)
 		}
 	}
 	if c.ControlEndpoint != "" {
@@ -143,7 +159,7 @@ func (c *config) checkAccountPrefix(region bool, warn, bad *findings) {
 	case c.DataEndpoint != "":
 		// It is not used.
 	case strings.Contains(host, "."):
-		if region && strings.Contains(host, ".amazonaws.") && !strings.Contains(host, "."+c.Region+".") {
+		if region && isElsewhere(host, c.Region) {
 			warn.add("accountPrefix", "The host name %s is not in the region %s.", host, c.Region)
 		}
 	case !strings.HasSuffix(host, "-ats") && c.Region != "cn-north-1":

@@ -154,18 +154,51 @@ func TestCheckPEMForms(t *testing.T) {
 	}
 }
 
+// checkCase is a change of the seed's example, and what Check finds in it.
+type checkCase struct {
+	name     string
+	change   map[string]any
+	problems []string
+	warnings []string // besides certificateId
+	says     string
+}
+
+func (tc checkCase) run(t *testing.T, good pair) {
+	conf := seed(good)
+	conf["certificateId"] = "arn:aws:iot:eu-central-1:101513775872:cert/" + strings.Repeat("8b", 32)
+	conf["region"] = "eu-central-1"
+	for k, v := range tc.change {
+		if v == nil {
+			delete(conf, k)
+		} else {
+			conf[k] = v
+		}
+	}
+	warnings, problems := check(t, conf)
+	if tc.change["region"] == "eu-south-17" {
+		warnings = nil // the certificate is of another region, then
+	}
+	if diff := cmp.Diff(append([]string{}, tc.problems...), paths(problems)); diff != "" {
+		t.Errorf("problems (-want +got): %s %v", diff, problems)
+	}
+	if diff := cmp.Diff(append([]string{}, tc.warnings...), paths(warnings)); len(tc.problems) == 0 && diff != "" {
+		t.Errorf("warnings (-want +got): %s %v", diff, warnings)
+	}
+	all := ""
+	for _, p := range append(problems, warnings...) {
+		all += p.Message + "\n"
+	}
+	if !strings.Contains(all, tc.says) {
+		t.Errorf("it does not say %q: %s", tc.says, all)
+	}
+}
+
 func TestCheckProblems(t *testing.T) {
 	good, other := goodPair(t), goodPair(t)
 	expired := newPair(t, "ec", now.Add(-48*time.Hour), now.Add(-time.Hour))
 	early := newPair(t, "ec", now.Add(time.Hour), now.Add(48*time.Hour))
 	late := newPair(t, "ec", now.Add(-time.Hour), now.Add(3*24*time.Hour))
-	for _, tc := range []struct {
-		name     string
-		change   map[string]any
-		problems []string
-		warnings []string // besides certificateId
-		says     string
-	}{
+	for _, tc := range []checkCase{
 		{"seven slashes are fine", map[string]any{"uplinkTopicPattern": "1/2/3/4/5/6/7/{DevEUI}"}, nil, nil, ""},
 		{"eight slashes", map[string]any{"uplinkTopicPattern": "1/2/3/4/5/6/7/8/{DevEUI}"}, []string{"uplinkTopicPattern"}, nil, "8 slashes"},
 		{"256 bytes are fine", map[string]any{"uplinkTopicPattern": strings.Repeat("é", 127) + "/{DevEUI}"}, nil, nil, ""},
@@ -178,6 +211,15 @@ func TestCheckProblems(t *testing.T) {
 		{"Basic Ingest without topic", map[string]any{"uplinkTopicPattern": "$aws/rules/{DevEUI}"}, []string{"uplinkTopicPattern"}, nil, "Basic Ingest"},
 		{"Basic Ingest down", map[string]any{"downlinkTopicPattern": "$aws/rules/r/{DevEUI}"}, []string{"downlinkTopicPattern"}, nil, "reserved"},
 		{"does not parse", map[string]any{"uplinkTopicPattern": "a/{DevEUI"}, []string{"uplinkTopicPattern"}, nil, "character 3"},
+		{
+			"several faults in one pattern",
+			map[string]any{"uplinkTopicPattern": "$x/+/{a..b}/}/1/2/3/4/5/{DevEUI/#"},
+			[]string{
+				"uplinkTopicPattern", "uplinkTopicPattern", "uplinkTopicPattern", "uplinkTopicPattern", "uplinkTopicPattern",
+				"uplinkTopicPattern", "uplinkTopicPattern",
+			},
+			nil, "'#'",
+		},
 		{"empty uplink topic", map[string]any{"uplinkTopicPattern": ""}, []string{"uplinkTopicPattern"}, nil, "empty"},
 		{"empty downlink topic", map[string]any{"downlinkTopicPattern": ""}, nil, nil, ""},
 		{"a region of the future", map[string]any{"region": "eu-south-17"}, nil, nil, ""},
@@ -186,6 +228,8 @@ func TestCheckProblems(t *testing.T) {
 		{"prefix without ats", map[string]any{"accountPrefix": "a2shubactigr"}, nil, []string{"accountPrefix"}, "-ats"},
 		{"whole host name", map[string]any{"accountPrefix": "a2shubactigr-ats.iot.eu-central-1.amazonaws.com"}, nil, nil, ""},
 		{"host name of another region", map[string]any{"accountPrefix": "a2shubactigr-ats.iot.us-east-1.amazonaws.com"}, nil, []string{"accountPrefix"}, "eu-central-1"},
+		{"whole host name in China", map[string]any{"accountPrefix": "a2.ats.iot.cn-north-1.amazonaws.com.cn"}, nil, []string{"accountPrefix"}, "eu-central-1"},
+		{"data endpoint of another region", map[string]any{"dataEndpoint": "vpce-1.iot.data.us-east-1.vpce.amazonaws.com:8883"}, nil, []string{"dataEndpoint"}, "eu-central-1"},
 		{"prefix as URL", map[string]any{"accountPrefix": "https://a2-ats.iot.eu-central-1.amazonaws.com"}, []string{"accountPrefix"}, nil, "Settings"},
 		{"empty prefix", map[string]any{"accountPrefix": ""}, []string{"accountPrefix"}, nil, ""},
 		{"no PEM", map[string]any{"certificate": "xxx", "privateKey": "yyy"}, []string{"certificate", "privateKey"}, nil, "BEGIN"},
@@ -198,6 +242,13 @@ func TestCheckProblems(t *testing.T) {
 		{"expired", map[string]any{"certificate": expired.certificate, "privateKey": anyKey(expired)}, []string{"certificate"}, nil, "expired"},
 		{"not yet valid", map[string]any{"certificate": early.certificate, "privateKey": anyKey(early)}, []string{"certificate"}, nil, "before"},
 		{"expires soon", map[string]any{"certificate": late.certificate, "privateKey": anyKey(late)}, nil, []string{"certificate"}, "expires"},
+		{"secrets lost with their key", map[string]any{"certificate": nil, "privateKey": nil}, []string{"certificate", "privateKey"}, nil, "missing"},
+		{
+			"nothing there",
+			map[string]any{"certificate": nil, "privateKey": nil, "uplinkTopicPattern": nil, "region": nil, "accountPrefix": nil},
+			[]string{"uplinkTopicPattern", "region", "accountPrefix", "certificate", "privateKey"},
+			nil, "missing",
+		},
 		{"half a key", map[string]any{"secretAccessKey": nil}, []string{"secretAccessKey"}, nil, "both"},
 		{"the other half", map[string]any{"accessKeyId": ""}, []string{"accessKeyId"}, nil, "both"},
 		{"no key, but things wanted", map[string]any{"accessKeyId": nil, "secretAccessKey": nil}, nil, []string{"createDevices"}, "access key"},
@@ -217,35 +268,7 @@ func TestCheckProblems(t *testing.T) {
 			nil, "",
 		},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			conf := seed(good)
-			conf["certificateId"] = "arn:aws:iot:eu-central-1:101513775872:cert/" + strings.Repeat("8b", 32)
-			conf["region"] = "eu-central-1"
-			for k, v := range tc.change {
-				if v == nil {
-					delete(conf, k)
-				} else {
-					conf[k] = v
-				}
-			}
-			warnings, problems := check(t, conf)
-			if tc.change["region"] == "eu-south-17" {
-				warnings = nil // the certificate is of another region, then
-			}
-			if diff := cmp.Diff(append([]string{}, tc.problems...), paths(problems)); diff != "" {
-				t.Errorf("problems (-want +got): %s %v", diff, problems)
-			}
-			if diff := cmp.Diff(append([]string{}, tc.warnings...), paths(warnings)); len(tc.problems) == 0 && diff != "" {
-				t.Errorf("warnings (-want +got): %s %v", diff, warnings)
-			}
-			all := ""
-			for _, p := range append(problems, warnings...) {
-				all += p.Message + "\n"
-			}
-			if !strings.Contains(all, tc.says) {
-				t.Errorf("it does not say %q: %s", tc.says, all)
-			}
-		})
+		t.Run(tc.name, func(t *testing.T) { tc.run(t, good) })
 	}
 }
 
@@ -284,6 +307,12 @@ func TestSchema(t *testing.T) {
 	for name := range seed(goodPair(t)) {
 		if _, ok := schema.Properties[name]; !ok && name != "description" { // a common one
 			t.Errorf("the schema lacks %s", name)
+		}
+	}
+	// What is required has no default; topics that are not given are not taken.
+	for _, name := range append(schema.Required, "downlinkTopicPattern") {
+		if schema.Properties[name].Default != nil {
+			t.Errorf("%s has a default", name)
 		}
 	}
 	var secret []string

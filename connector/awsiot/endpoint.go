@@ -84,6 +84,12 @@ func isAccountPrefix(s string) bool {
 	return len(s) <= 253 && regexp.MustCompile(`^(?i)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*\.?$`).MatchString(s)
 }
 
+// isElsewhere reports whether a host is one of AWS's in another region.
+func isElsewhere(host, region string) bool {
+	host = strings.ToLower(host)
+	return strings.Contains(host, ".amazonaws.") && !strings.Contains(host, "."+region+".")
+}
+
 // certificateARN is the ARN of a certificate in its parts.
 type certificateARN struct {
 	region, account string

@@ -87,8 +87,10 @@ func newRegistry(d *dialer, pool *x509.CertPool) (*registry, error) {
 // prepare returns once the message's device is a thing, or the wait for it is
 // over.
 func (r *registry) prepare(ctx context.Context, m *sluice.Message) error {
-	if m.Kind == sluice.KindBSAlarm {
-		return nil // a base station is no device
+	switch m.Kind {
+	case sluice.KindBSAlarm, // a base station is no device
+		sluice.KindDownlinkRejected: // its DevEUI is what a command said, and may be none at all
+		return nil
 	}
 	if t, ok := r.d.spec.Things.Get(m.DevEUI); ok && t.State == sluice.ThingRegistered && t.Tag == r.tag {
 		return nil

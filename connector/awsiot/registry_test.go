@@ -295,8 +295,12 @@ func TestNothingToPrepare(t *testing.T) {
 	r := newRig()
 	station := connectortest.Uplink("08040059", 1)
 	station.Kind = sluice.KindBSAlarm
-	if err := r.prepare(t, eager, c.with(t, nil))(station); err != nil {
-		t.Error(err)
+	rejected := connectortest.Uplink("20635F010800049F", 1) // as it was mistyped
+	rejected.Kind = sluice.KindDownlinkRejected
+	for _, m := range []*sluice.Message{station, rejected} {
+		if err := r.prepare(t, eager, c.with(t, nil))(m); err != nil {
+			t.Error(err)
+		}
 	}
 	if err := r.prepare(t, eager, c.with(t, map[string]any{"accessKeyId": nil, "secretAccessKey": nil}))(connectortest.Uplink(device, 1)); err != nil {
 		t.Error(err)

@@ -13,14 +13,12 @@ const schema = `{
     "uplinkTopicPattern": {
       "type": "string",
       "title": "Uplink topic pattern",
-      "description": "The MQTT topic of uplinks. {DevEUI} and other expressions are replaced by values of the report: a field, a dotted path, JsonPath, or alternatives such as {CustomerData.name|DevEUI|'None'}. At most 7 slashes and 256 bytes.",
-      "default": "tpx/things/{DevEUI}/uplink"
+      "description": "The MQTT topic of uplinks. {DevEUI} and other expressions are replaced by values of the report: a field, a dotted path, JsonPath, or alternatives such as {CustomerData.name|DevEUI|'None'}. At most 7 slashes and 256 bytes. Example: tpx/things/{DevEUI}/uplink."
     },
     "downlinkTopicPattern": {
       "type": "string",
       "title": "Downlink topic pattern",
-      "description": "The MQTT topic on which commands come. Each level with an expression is subscribed to as +. Empty: this connection takes no commands.",
-      "default": "tpx/things/{DevEUI}/downlink"
+      "description": "The MQTT topic on which commands come. Each level with an expression is subscribed to as +. Empty or absent: takes no commands. Example: tpx/things/{DevEUI}/downlink."
     },
     "deviceType": {
       "type": "string",

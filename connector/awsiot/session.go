@@ -219,7 +219,7 @@ func (s *session) Handle(ctx context.Context, m *sluice.Message) error {
 
 // topic makes the topic, and refuses what AWS would cut the connection for.
 func (s *session) topic(m *sluice.Message) (string, error) {
-	topic, err := s.d.uplink.Resolve(m.Document, string(m.Kind))
+	topic, err := s.d.uplink.Resolve(m.Document, string(m.Kind), m.DevEUI)
 	if err != nil {
 		return "", &sluice.Failure{
 			Verdict: sluice.Permanent, Reason: sluice.ReasonPattern,

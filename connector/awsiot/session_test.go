@@ -52,6 +52,23 @@ func TestPublishProperties(t *testing.T) {
 	}
 }
 
+// A base station's alarm has no DevEUI: its LrrID, which the message has in its
+// place, stands in.
+func TestPublishAlarmOfBaseStation(t *testing.T) {
+	c := newCloud(t, awsiottest.Options{})
+	w := c.watch(t, "tpx/things/+/uplink")
+	s := open(t, newRig().dial(t, unpaced, c.with(t, nil)), 0)
+	m := connectortest.Uplink("08040059", 1)
+	m.Kind, m.Document = sluice.KindBSAlarm, []byte(`{"BS_alarm":{"LrrID":"08040059","Acked":0}}`)
+	if err := s.Handle(within(t), m); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "it arrives", func() bool { return len(w.all()) == 1 })
+	if p := w.all()[0]; p.Topic != "tpx/things/08040059/uplink" || string(p.Payload) != string(m.Document) {
+		t.Errorf("got %s", p)
+	}
+}
+
 func TestPublishRefusedLocally(t *testing.T) {
 	c := newCloud(t, awsiottest.Options{})
 	d := newRig().dial(t, unpaced, c.with(t, map[string]any{"uplinkTopicPattern": "a/{CustomerData.name}/{DevEUI}"}))

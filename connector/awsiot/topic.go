@@ -26,18 +26,17 @@ type topic struct {
 // compileTopic compiles the pattern of a topic and finds what AWS would
 // refuse; problems are sentences.
 func compileTopic(text string, publish bool) (*topic, []string) {
-	p, err := pattern.Compile(text)
-	if err != nil {
-		return nil, []string{fmt.Sprintf("The pattern cannot be read: %v.", err)}
-	}
 	if text == "" {
 		return nil, []string{"The pattern is empty."}
 	}
 	var problems []string
-	t := &topic{Pattern: p}
-	s := p.Static()
-	if s.Wildcard != 0 {
-		problems = append(problems, fmt.Sprintf("A topic cannot hold %q; write an expression such as {DevEUI} instead.", s.Wildcard))
+	s, faults := pattern.Faults(text)
+	for _, err := range faults {
+		problems = append(problems, fmt.Sprintf("The pattern cannot be read: %v.", err))
+	}
+	t := &topic{}
+	for _, c := range s.Wildcards {
+		problems = append(problems, fmt.Sprintf("A topic cannot hold %q; write an expression such as {DevEUI} instead.", c))
 	}
 	slashes := s.Slashes
 	switch {
@@ -61,7 +60,15 @@ func compileTopic(text string, publish bool) (*topic, []string) {
 	if n := s.MinBytes - t.exempt; n > maxTopicBytes {
 		problems = append(problems, fmt.Sprintf("The topic has at least %d bytes; AWS takes at most %d.", n, maxTopicBytes))
 	}
-	return t, problems
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	p, err := pattern.Compile(text)
+	if err != nil {
+		return nil, []string{fmt.Sprintf("The pattern cannot be read: %v.", err)}
+	}
+	t.Pattern = p
+	return t, nil
 }
 
 // tooLong reports whether a topic that the pattern made is too long for AWS.

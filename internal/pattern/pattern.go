@@ -59,8 +59,9 @@ type Static struct {
 	MinBytes int
 	// Expressions is how many expressions the pattern has.
 	Expressions int
-	// Wildcard is the first '+' or '#' outside of expressions, else 0.
-	Wildcard byte
+	// Wildcards are the '+' and '#' outside of expressions, each once, in the
+	// order of the text.
+	Wildcards string
 }
 
 // SyntaxError tells where and why a pattern does not compile.
@@ -85,23 +86,45 @@ func (e *UnresolvedError) Error() string {
 	return e.Expression + " has no value in the document"
 }
 
-// Compile reads a pattern. The error is a *[SyntaxError].
+// Compile reads a pattern. The error is a *[SyntaxError], the first one that
+// there is.
 func Compile(text string) (*Pattern, error) {
-	if err := checkText(text); err != nil {
-		return nil, err
+	p, faults := parse(text)
+	if len(faults) > 0 {
+		return nil, faults[0]
 	}
-	p := &Pattern{text: text}
+	p.levels = splitLevels(p.parts)
+	p.filter = joinFilter(p.levels)
+	return p, nil
+}
+
+// Faults returns all that is wrong with a pattern, as errors of type
+// *[SyntaxError], and what is known of the rest of it.
+func Faults(text string) (Static, []error) {
+	p, faults := parse(text)
+	return p.static, faults
+}
+
+// parse reads the parts of a pattern. Behind a fault it goes on where the next
+// thing may begin; an expression that cannot be read stands for any.
+func parse(text string) (p *Pattern, faults []error) {
+	p = &Pattern{text: text}
+	if err := checkText(text); err != nil {
+		return p, []error{err}
+	}
 	for i := 0; i < len(text); {
 		switch text[i] {
 		case '{':
 			e, end, err := parseExpression(text, i)
 			if err != nil {
-				return nil, err
+				faults = append(faults, err)
+				e, end = &expression{}, skipExpression(text, i)
 			}
 			p.parts = append(p.parts, part{text: text[i:end], expr: e})
 			i = end
 		case '}':
-			return nil, syntaxError(text, i, "'}' without a '{' before it")
+			faults = append(faults, syntaxError(text, i, "'}' without a '{' before it"))
+			i++
 		default:
 			end := len(text)
 			if n := strings.IndexAny(text[i:], "{}"); n >= 0 {
@@ -112,9 +135,19 @@ func Compile(text string) (*Pattern, error) {
 		}
 	}
 	p.measure()
-	p.levels = splitLevels(p.parts)
-	p.filter = joinFilter(p.levels)
-	return p, nil
+	return p, faults
+}
+
+// skipExpression returns where the expression at start, which cannot be read,
+// may end.
+func skipExpression(text string, start int) int {
+	if n := strings.IndexByte(text[start:], '}'); n >= 0 {
+		return start + n + 1
+	}
+	if n := strings.IndexByte(text[start:], '/'); n >= 0 {
+		return start + n
+	}
+	return len(text)
 }
 
 // checkText refuses what no topic may hold anywhere.
@@ -148,8 +181,10 @@ func (p *Pattern) measure() {
 		}
 		p.static.Slashes += strings.Count(part.text, "/")
 		p.static.MinBytes += len(part.text)
-		if i := strings.IndexAny(part.text, "+#"); i >= 0 && p.static.Wildcard == 0 {
-			p.static.Wildcard = part.text[i]
+		for _, c := range part.text {
+			if (c == '+' || c == '#') && !strings.ContainsRune(p.static.Wildcards, c) {
+				p.static.Wildcards += string(c)
+			}
 		}
 	}
 }
@@ -166,10 +201,11 @@ func (p *Pattern) Filter() string { return p.filter }
 
 // Resolve makes the topic of a document, which must be valid JSON; root is
 // the key of its root node ("DevEUI_uplink"), "" when fields are to be looked
-// up in the document itself. The error is a *[UnresolvedError]. The document
+// up in the document itself. devEUI stands in for the field DevEUI where the
+// document has none: that of a base station's alarm. The error is a *[UnresolvedError]. The document
 // is only read, and the result does not refer to it.
-func (p *Pattern) Resolve(doc []byte, root string) (string, error) {
-	b, err := p.Append(make([]byte, 0, len(p.text)+32), doc, root)
+func (p *Pattern) Resolve(doc []byte, root, devEUI string) (string, error) {
+	b, err := p.Append(make([]byte, 0, len(p.text)+32), doc, root, devEUI)
 	if err != nil {
 		return "", err
 	}
@@ -177,9 +213,9 @@ func (p *Pattern) Resolve(doc []byte, root string) (string, error) {
 }
 
 // Append is Resolve onto the end of dst.
-func (p *Pattern) Append(dst, doc []byte, root string) ([]byte, error) {
+func (p *Pattern) Append(dst, doc []byte, root, devEUI string) ([]byte, error) {
 	start := len(dst)
-	d := document{text: unsafe.String(unsafe.SliceData(doc), len(doc)), root: root}
+	d := document{text: unsafe.String(unsafe.SliceData(doc), len(doc)), root: root, devEUI: devEUI}
 	for i := range p.parts {
 		part := &p.parts[i]
 		if part.expr == nil {

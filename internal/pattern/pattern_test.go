@@ -2,6 +2,7 @@ package pattern_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -70,7 +71,7 @@ func TestResolve(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := p.Resolve([]byte(uplink), "DevEUI_uplink")
+			got, err := p.Resolve([]byte(uplink), "DevEUI_uplink", "")
 			if err != nil || got != tc.want {
 				t.Errorf("got %q, %v; want %q", got, err, tc.want)
 			}
@@ -86,16 +87,37 @@ func TestResolveOtherRoots(t *testing.T) {
 		{`{"DevEUI":"02","CustomerData":{"name":"n"}}`, "", "a/02/n"},
 		{`{"Odd":{"DevEUI":"01","CustomerData":"{\"name\":\"z\"}"}}`, "Odd", "a/01/z"},
 	} {
-		if got, err := p.Resolve([]byte(tc.doc), tc.root); err != nil || got != tc.want {
+		if got, err := p.Resolve([]byte(tc.doc), tc.root, ""); err != nil || got != tc.want {
 			t.Errorf("%s: got %q, %v; want %q", tc.doc, got, err, tc.want)
 		}
+	}
+}
+
+func TestStandIn(t *testing.T) {
+	const alarm = `{"BS_alarm":{"LrrID":"08040059","DevEUI":null,"Sub":{}}}`
+	for _, tc := range []struct{ text, want string }{
+		{"{DevEUI}", "08040059"},
+		{"{CustomerData.name|DevEUI|'None'}", "08040059"},
+		{"{LrrID|DevEUI}", "08040059"},
+		{"{Sub.DevEUI|'None'}", "None"},
+		{"{$..DevEUI|'None'}", "None"},
+	} {
+		if got, err := compile(t, tc.text).Resolve([]byte(alarm), "BS_alarm", "08040059"); err != nil || got != tc.want {
+			t.Errorf("%s: got %q, %v; want %q", tc.text, got, err, tc.want)
+		}
+	}
+	if got, err := compile(t, "{DevEUI}").Resolve([]byte(uplink), "DevEUI_uplink", "X"); err != nil || got != "20635F0108000496" {
+		t.Errorf("a document's own: got %q, %v", got, err)
+	}
+	if _, err := compile(t, "{DevEUI}").Resolve([]byte(alarm), "BS_alarm", ""); err == nil {
+		t.Error("nothing stands in, and it resolved")
 	}
 }
 
 func TestUnresolved(t *testing.T) {
 	for _, text := range []string{"{Missing}", "a/{$.x.y}/b", "{Nothing|Empty}", "{CustomerData.alr}"} {
 		p := compile(t, text)
-		_, err := p.Resolve([]byte(uplink), "DevEUI_uplink")
+		_, err := p.Resolve([]byte(uplink), "DevEUI_uplink", "")
 		if _, ok := errors.AsType[*pattern.UnresolvedError](err); !ok {
 			t.Errorf("%s: %v, want an UnresolvedError", text, err)
 		}
@@ -108,7 +130,7 @@ func TestResolveIsDeterministic(t *testing.T) {
 	p := compile(t, "{$..name}")
 	doc := []byte(`{"r":{"z":{"name":"z"},"a":{"name":"a"},"m":{"name":"m"},"b":{"name":"b"}}}`)
 	for range 50 {
-		if got, err := p.Resolve(doc, "r"); err != nil || got != "a" {
+		if got, err := p.Resolve(doc, "r", ""); err != nil || got != "a" {
 			t.Fatalf("got %q, %v", got, err)
 		}
 	}
@@ -154,6 +176,26 @@ func TestCompileErrors(t *testing.T) {
 	}
 }
 
+// All faults are told, in order, and what could be read is known.
+func TestFaults(t *testing.T) {
+	static, faults := pattern.Faults("a/+/{x..y}/}/{'b}/{FPort/#")
+	var at []int
+	for _, err := range faults {
+		if e, ok := errors.AsType[*pattern.SyntaxError](err); ok {
+			at = append(at, e.Position)
+		}
+	}
+	if want := []int{6, 12, 14, 19}; !slices.Equal(at, want) {
+		t.Errorf("faults at %v, want %v: %v", at, want, faults)
+	}
+	if want := (pattern.Static{Slashes: 6, MinBytes: 12, Expressions: 3, Wildcards: "+#"}); static != want {
+		t.Errorf("%+v, want %+v", static, want)
+	}
+	if _, faults := pattern.Faults("a/{DevEUI}"); len(faults) > 0 {
+		t.Errorf("faults: %v", faults)
+	}
+}
+
 func TestStaticAndFilter(t *testing.T) {
 	for _, tc := range []struct {
 		text, filter string
@@ -162,7 +204,7 @@ func TestStaticAndFilter(t *testing.T) {
 		{"tpx/things/{DevEUI}/downlink", "tpx/things/+/downlink", pattern.Static{Slashes: 3, MinBytes: 21, Expressions: 1}},
 		{"a/dev-{DevEUI}-x/{FPort}{FCntUp}", "a/+/+", pattern.Static{Slashes: 2, MinBytes: 12, Expressions: 3}},
 		{"/a/", "/a/", pattern.Static{Slashes: 2, MinBytes: 3}},
-		{"{$['a/b']}/#", "+/#", pattern.Static{Slashes: 1, MinBytes: 3, Expressions: 1, Wildcard: '#'}},
+		{"{$['a/b']}/#", "+/#", pattern.Static{Slashes: 1, MinBytes: 3, Expressions: 1, Wildcards: "#"}},
 		{"", "", pattern.Static{}},
 	} {
 		p := compile(t, tc.text)
@@ -220,7 +262,7 @@ func FuzzPattern(f *testing.F) {
 			return
 		}
 		doc := `{"DevEUI_uplink":{"DevEUI":` + quote(value) + `,"CustomerData":{"tags":[` + quote(value) + `]}}}`
-		topic, err := p.Resolve([]byte(doc), "DevEUI_uplink")
+		topic, err := p.Resolve([]byte(doc), "DevEUI_uplink", "")
 		if err != nil {
 			return
 		}
@@ -228,7 +270,7 @@ func FuzzPattern(f *testing.F) {
 		if strings.Count(topic, "/") != s.Slashes || len(topic) < s.MinBytes {
 			t.Errorf("%q makes %q, but %+v", text, topic, s)
 		}
-		if s.Wildcard == 0 && strings.ContainsAny(topic, "+#") || strings.ContainsRune(topic, 0) || !utf8.ValidString(topic) {
+		if s.Wildcards == "" && strings.ContainsAny(topic, "+#") || strings.ContainsRune(topic, 0) || !utf8.ValidString(topic) {
 			t.Errorf("%q makes the unsafe topic %q", text, topic)
 		}
 		if _, ok := p.Match(topic); !ok && text != "" && topic[0] != '_' {
@@ -268,7 +310,7 @@ func BenchmarkResolve(b *testing.B) {
 			p, doc := compile(b, tc.text), []byte(uplink)
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := p.Resolve(doc, "DevEUI_uplink"); err != nil {
+				if _, err := p.Resolve(doc, "DevEUI_uplink", ""); err != nil {
 					b.Fatal(err)
 				}
 			}

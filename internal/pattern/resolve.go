@@ -11,7 +11,8 @@ import (
 type document struct {
 	text   string
 	root   string
-	parsed any // for JsonPath, once it is needed
+	devEUI string // stands in for the field DevEUI
+	parsed any    // for JsonPath, once it is needed
 	ready  bool
 }
 
@@ -50,6 +51,9 @@ func (e *expression) resolve(d *document) (string, bool) {
 		switch {
 		case a.field != nil:
 			value, ok = a.field.lookup(d)
+			if (!ok || value == "") && a.field.isDevEUI() {
+				value, ok = d.devEUI, true
+			}
 		case a.path != nil:
 			value, ok = a.path.lookup(d)
 		default:
