@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +18,10 @@ import (
 // nats-server ends some of its goroutines without waiting for them when it is
 // shut down: they are gone a moment later, which goleak allows for.
 func TestMain(m *testing.M) {
+	if os.Getenv(damageChild) != "" {
+		damageMain()
+		return
+	}
 	if childMain() {
 		return
 	}

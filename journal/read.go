@@ -208,7 +208,7 @@ func (r *reader) feed(ctx context.Context) error {
 	var failures int
 	for ctx.Err() == nil {
 		r.p.mu.Lock()
-		hungry, from := r.behind() && r.room(), r.nextSeq
+		hungry, from, last := r.behind() && r.room(), r.nextSeq, r.p.lastSeq
 		r.p.mu.Unlock()
 		if !hungry {
 			select {
@@ -217,7 +217,7 @@ func (r *reader) feed(ctx context.Context) error {
 			}
 			continue
 		}
-		err := r.fetch(ctx, from)
+		err := r.fetch(ctx, from, last)
 		switch {
 		case err == nil:
 			failures = 0

@@ -104,10 +104,11 @@ func (r *reader) unloadable(d *device, w waiting, err error) {
 }
 
 // fetch reads from the stream, from a sequence on, and takes what it finds.
-func (r *reader) fetch(ctx context.Context, from uint64) error {
+// last is the sequence of the place's last message as it was before.
+func (r *reader) fetch(ctx context.Context, from, last uint64) error {
 	got, err := r.j.entries.batch(ctx, string(r.p.name), from, maxFetch, maxFetchBytes)
 	if errors.Is(err, errNotFound) {
-		r.missing(from)
+		r.missing(from, last)
 		return nil
 	}
 	if err != nil {
@@ -123,10 +124,10 @@ func (r *reader) fetch(ctx context.Context, from uint64) error {
 
 // missing is called when nothing can be read of the place from a sequence on,
 // although its numbers say that there is something.
-func (r *reader) missing(from uint64) {
+func (r *reader) missing(from, last uint64) {
 	p := r.p
 	p.mu.Lock()
-	if !r.behind() || r.nextSeq != from {
+	if !r.behind() || r.nextSeq != from || p.lastSeq != last { // there is more meanwhile
 		p.mu.Unlock()
 		return
 	}
@@ -136,12 +137,12 @@ func (r *reader) missing(from uint64) {
 		p.mu.Unlock()
 		return
 	}
-	first, last := r.next, p.last
-	lost := r.skip(last)
+	first, end := r.next, p.last
+	lost := r.skip(end)
 	fresh := p.touch()
 	p.mu.Unlock()
 	r.j.books.changed(p, fresh)
-	r.j.lost(p, first, last, lost)
+	r.j.lost(p, first, end, lost)
 }
 
 // skip takes the numbers up to last as lost and returns how many of them were

@@ -34,6 +34,13 @@ func (l *logger) fatal() error {
 	return l.err
 }
 
+// forget forgets the fatal line: another server is started.
+func (l *logger) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.err = nil
+}
+
 // Noticef tells what an operator of a NATS server wants to read, which for
 // an embedded one is detail.
 func (l *logger) Noticef(format string, v ...any) { l.log.Debug(fmt.Sprintf(format, v...)) }

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +28,10 @@ const (
 	// with PersistMode async) are synced. NATS' own default is two minutes.
 	syncInterval = time.Second
 
+	// reconnectWait is how long a connection waits between its tries to reach
+	// a server that restarts.
+	reconnectWait = 20 * time.Millisecond
+
 	// maxPayload bounds a message. A report is at most 128 KiB.
 	maxPayload = 1 << 20
 )
@@ -43,61 +49,91 @@ type Options struct {
 
 // Server is a running server.
 type Server struct {
-	srv *server.Server
+	o   Options
+	log *logger
+
+	restarting sync.Mutex // held by Restart and Close
 
 	mu     sync.Mutex
+	srv    *server.Server // nil while it restarts
 	conns  []*nats.Conn
+	damage []Damage
 	closed bool
 }
 
-// Start starts a server and returns once it takes connections, which is after
-// JetStream has recovered its streams. ctx bounds the start, not the server's
-// life. The caller closes it.
+var _ nats.InProcessConnProvider = (*Server)(nil)
+
+// Start verifies the files of the streams, mends what is damaged (see
+// [Server.Damage]), starts a server and returns once it takes connections,
+// which is after JetStream has recovered its streams. ctx bounds the start, not
+// the server's life. The caller closes it.
 func Start(ctx context.Context, o Options) (*Server, error) {
 	if o.Dir == "" {
 		return nil, errors.New("natsd: no directory given")
 	}
-	log := newLogger(o.Log)
+	s := &Server{o: o, log: newLogger(o.Log)}
+	if err := s.start(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// start checks the files and starts a server on them.
+func (s *Server) start(ctx context.Context) error {
+	found, err := check(s.o.Dir)
+	for _, d := range found {
+		s.log.Errorf("%s", d)
+	}
+	s.mu.Lock()
+	s.damage = append(s.damage, found...)
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	s.log.forget()
 	srv, err := server.NewServer(&server.Options{
 		ServerName:         "sluice",
 		DontListen:         true,
 		NoSigs:             true,
 		JetStream:          true,
-		StoreDir:           o.Dir,
-		SyncAlways:         o.SyncAlways,
+		StoreDir:           s.o.Dir,
+		SyncAlways:         s.o.SyncAlways,
 		SyncInterval:       syncInterval,
 		JetStreamMaxMemory: unlimited,
 		JetStreamMaxStore:  unlimited,
 		MaxPayload:         maxPayload,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("natsd: configure the server: %w", err)
+		return fmt.Errorf("natsd: configure the server: %w", err)
 	}
-	srv.SetLoggerV2(log, false, false, false)
+	srv.SetLoggerV2(s.log, false, false, false)
 
 	started := make(chan struct{})
 	go func() {
 		defer close(started)
 		srv.Start()
 	}()
-	s := &Server{srv: srv}
 	select {
 	case <-started:
+		err = ready(ctx, srv, s.log)
 	case <-ctx.Done():
 		srv.Shutdown()
 		<-started
-		s.Close()
-		return nil, fmt.Errorf("natsd: start: %w", ctx.Err())
+		err = fmt.Errorf("natsd: start: %w", ctx.Err())
 	}
-	if err := s.ready(ctx, log); err != nil {
-		s.Close()
-		return nil, err
+	if err != nil {
+		srv.Shutdown()
+		srv.WaitForShutdown()
+		return err
 	}
-	return s, nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.srv = srv
+	return nil
 }
 
-func (s *Server) ready(ctx context.Context, log *logger) error {
-	for !s.srv.ReadyForConnections(50 * time.Millisecond) {
+func ready(ctx context.Context, srv *server.Server, log *logger) error {
+	for !srv.ReadyForConnections(50 * time.Millisecond) {
 		if err := log.fatal(); err != nil {
 			return fmt.Errorf("natsd: start: %w", err)
 		}
@@ -108,27 +144,80 @@ func (s *Server) ready(ctx context.Context, log *logger) error {
 	if err := log.fatal(); err != nil {
 		return fmt.Errorf("natsd: start: %w", err)
 	}
-	if !s.srv.JetStreamEnabled() {
+	if !srv.JetStreamEnabled() {
 		return errors.New("natsd: JetStream did not start")
 	}
 	return nil
 }
 
-// Connect makes an in-process connection. It lives until it or the server is
-// closed and does not reconnect: there is no wire that could break.
-func (s *Server) Connect() (*nats.Conn, error) {
+// Damage is what was damaged when the server started, and when it was started
+// again.
+func (s *Server) Damage() []Damage {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
-		return nil, errors.New("natsd: the server is closed")
+	return slices.Clone(s.damage)
+}
+
+// Restart stops the server and starts it again on the same files: a stream
+// that met a write error, as on a full disk, refuses all writes until then.
+// The connections that were handed out live on; what they were asked for
+// meanwhile is answered late or not at all. After an error there is no server,
+// and Restart may be tried again.
+func (s *Server) Restart(ctx context.Context) error {
+	s.restarting.Lock()
+	defer s.restarting.Unlock()
+	s.mu.Lock()
+	srv, closed := s.srv, s.closed
+	s.srv = nil
+	s.mu.Unlock()
+	if closed {
+		return errClosed
+	}
+	if srv != nil {
+		srv.Shutdown()
+		srv.WaitForShutdown()
+	}
+	return s.start(ctx)
+}
+
+var errClosed = errors.New("natsd: the server is closed")
+
+// InProcessConn makes the wire of a connection, for nats.go. It fails while
+// there is no server.
+func (s *Server) InProcessConn() (net.Conn, error) {
+	s.mu.Lock()
+	srv := s.srv
+	s.mu.Unlock()
+	if srv == nil {
+		return nil, errors.New("natsd: the server is not running")
+	}
+	return srv.InProcessConn()
+}
+
+// Connect makes an in-process connection. It lives until it or the server is
+// closed, also over a Restart.
+func (s *Server) Connect() (*nats.Conn, error) {
+	s.mu.Lock()
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		return nil, errClosed
 	}
 	nc, err := nats.Connect("",
-		nats.InProcessServer(s.srv),
-		nats.NoReconnect(),
+		nats.InProcessServer(s),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(reconnectWait),
+		nats.ReconnectJitter(0, 0),
 		nats.Name("sluice"),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("natsd: connect: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		nc.Close()
+		return nil, errClosed
 	}
 	s.conns = append(s.conns, nc)
 	return nc, nil
@@ -144,6 +233,13 @@ func (s *Server) Close() {
 	for _, nc := range conns {
 		nc.Close()
 	}
-	s.srv.Shutdown()
-	s.srv.WaitForShutdown()
+	s.restarting.Lock()
+	defer s.restarting.Unlock()
+	s.mu.Lock()
+	srv := s.srv
+	s.mu.Unlock()
+	if srv != nil {
+		srv.Shutdown()
+		srv.WaitForShutdown()
+	}
 }
