@@ -45,14 +45,24 @@ func (d *dialer) openInbox(ctx context.Context) (in *session, refused bool, err 
 	in = newSession(d, d.inboxID())
 	in.persistent = true
 	if err := d.connect(ctx, in, nil); err != nil {
-		f, ok := errors.AsType[*sluice.Failure](err)
-		return nil, ok && (f.Reason == sluice.ReasonNotAuthorized || f.Reason == sluice.ReasonAuthentication), err
+		return nil, isRefusal(err), err
 	}
 	if err := in.subscribe(ctx); err != nil {
 		d.closeInbox(in, false)
 		return nil, false, err
 	}
 	return in, false, nil
+}
+
+// isRefusal reports whether a CONNECT failed for what it asked, not for the
+// state of the server. The lane's own has just been accepted, so it was the
+// client id or the persistence.
+func isRefusal(err error) bool {
+	f, ok := errors.AsType[*sluice.Failure](err)
+	if !ok {
+		return false
+	}
+	return f.Reason == sluice.ReasonNotAuthorized || f.Reason == sluice.ReasonAuthentication || f.Reason == sluice.ReasonRejected
 }
 
 // subscribe subscribes a session to the commands.

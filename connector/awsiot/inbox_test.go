@@ -3,6 +3,7 @@ package awsiot_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -232,6 +233,59 @@ func TestCommandsStayWithTheOneBefore(t *testing.T) {
 		t.Error("the one before ended: ", old.Err())
 	default:
 	}
+}
+
+// A newcomer waits for the command that is being taken, and leaves the commands
+// where they are when it has waited for long enough.
+func TestNewcomerWaits(t *testing.T) {
+	c := newCloud(t, awsiottest.Options{})
+	w := c.watch(t)
+	p := newPool()
+	var got commands
+	free, offered := make(chan struct{}), make(chan struct{}, 10)
+	old := open(t, p.dial(t, 0, c.with(t, nil)), 0)
+	subscribe(t, old, func(ctx context.Context, cmd sluice.Command) error {
+		offered <- struct{}{}
+		<-free
+		return got.take(ctx, cmd)
+	})
+	w.commands(t, "1")
+	<-offered
+	next := open(t, p.dial(t, 1, c.with(t, nil)), 0)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := next.(sluice.Subscriber).Subscribe(ctx, got.take); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Subscribe: %v", err)
+	}
+	closeSession(t, next)
+	close(free)
+	w.commands(t, "2")
+	got.are(t, "1", "2")
+	closeSession(t, old)
+}
+
+// A session that is closed while it waits for another's commands ends at once.
+func TestCloseWhileWaiting(t *testing.T) {
+	c := newCloud(t, awsiottest.Options{})
+	w := c.watch(t)
+	p := newPool()
+	free, offered := make(chan struct{}), make(chan struct{}, 10)
+	old := open(t, p.dial(t, 0, c.with(t, nil)), 0)
+	subscribe(t, old, func(context.Context, sluice.Command) error {
+		offered <- struct{}{}
+		<-free
+		return nil
+	})
+	w.commands(t, "1")
+	<-offered
+	next := open(t, p.dial(t, 1, c.with(t, nil)), 0)
+	result := make(chan error, 1)
+	go func() { result <- next.(sluice.Subscriber).Subscribe(within(t), new(commands).take) }()
+	closeSession(t, next)
+	if err := <-result; err == nil {
+		t.Error("a closed session was subscribed")
+	}
+	close(free)
 }
 
 // Where neither can subscribe both say so.

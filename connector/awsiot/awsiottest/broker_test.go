@@ -339,6 +339,39 @@ func TestKnobs(t *testing.T) {
 	}
 }
 
+// What asks for a persistent session is refused, in either of the two ways.
+func TestRefusePersistent(t *testing.T) {
+	s := start(t, awsiottest.Options{})
+	s.RefusePersistent(true)
+	for name, change := range map[string]func(*paho.Connect){
+		"no clean start": func(p *paho.Connect) { p.CleanStart = false },
+		"an expiry":      persistent(true),
+	} {
+		c, err := dial(t, s, newCertificate(t, s, true), dialer{id: "c", change: change})
+		if err == nil || c.connack == nil || c.connack.ReasonCode != 0x87 {
+			t.Errorf("%s: %v, want CONNACK 0x87", name, err)
+		}
+	}
+	connect(t, s, dialer{id: "c"})
+	s.RefusePersistent(false)
+	connect(t, s, dialer{id: "d", change: persistent(false)})
+}
+
+// A DISCONNECT may end a session that was to be kept, and what waits in it.
+func TestDisconnectEndsSession(t *testing.T) {
+	s := start(t, awsiottest.Options{})
+	never, c := uint32(0), connect(t, s, dialer{id: "c", change: persistent(true)})
+	c.subscribe(t, "t")
+	if err := c.Disconnect(&paho.Disconnect{Properties: &paho.DisconnectProperties{SessionExpiryInterval: &never}}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the session has ended", func() bool { return !s.ClientStats()["c"].Session })
+	_, _ = connect(t, s, dialer{id: "sender"}).publish(t, "t", []byte("x"))
+	if again := connect(t, s, dialer{id: "c", change: persistent(false)}); again.connack.SessionPresent {
+		t.Error("the session is present")
+	}
+}
+
 func TestClientIDs(t *testing.T) {
 	s := start(t, awsiottest.Options{})
 	for _, id := range []string{strings.Repeat("x", 129), "$mine"} {

@@ -72,7 +72,8 @@
 //
 // # What it does not do
 //
-// Policies: every active certificate may do all, and there are no rules,
+// Policies: every active certificate may do all (but see
+// [Server.RefusePersistent]), and there are no rules,
 // shadows, jobs, presence events ($aws/... topics are plain topics) or groups.
 // MQTT over WebSocket, publishing over HTTPS, port 443 with ALPN, the Server
 // Name Indication that AWS wants, IAM (but see [Server.Deny]), signatures in
