@@ -52,7 +52,7 @@ type DialerSpec struct {
 // Dialer opens the sessions of a pool with one configuration. What the
 // sessions share (the registry client, what is known of things) lives here.
 //
-// A Dialer may also be a [Preparer].
+// A Dialer may also be a [Preparer] and a [Prober].
 type Dialer interface {
 	// Size is how many sessions the pool has.
 	Size() int
@@ -94,6 +94,16 @@ type Session interface {
 // skips the message.
 type Preparer interface {
 	Prepare(ctx context.Context, m *Message) error
+}
+
+// Prober is an optional ability of a [Dialer]: to find out whether the cloud
+// can be reached, without what a cloud counts or limits (for MQTT: link and TLS
+// handshake, but no CONNECT). While a connection is down it is asked every 2 to
+// 3 seconds, so it must be cheap, and leave nothing behind. nil means that
+// Open is worth a try; an error is a *Failure as that of Open. Probe may be
+// called several times at once, also while Open runs.
+type Prober interface {
+	Probe(ctx context.Context) error
 }
 
 // Subscriber is an optional ability of a [Session]: to receive commands.

@@ -61,6 +61,9 @@ func hint(err error) string {
 // settled is told by the journal of each entry that is over.
 func (r *runner) settled(m *sluice.Message, verdict sluice.Verdict, err error) {
 	if err == nil {
+		if m.Kind == sluice.KindUplink {
+			r.uplinked.Store(int64(time.Since(r.born)))
+		}
 		return
 	}
 	now := r.o.Clock()

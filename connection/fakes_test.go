@@ -36,13 +36,18 @@ type world struct {
 	dialers  []*fakeDialer
 	sessions []*fakeSession // all that ever opened
 	attempts []time.Time
-	events   []sluice.Event
-	commands []*sluice.Message
-	reports  []*sluice.Message
-	command  func(m *sluice.Message) error
-	prepared []string
-	began    time.Time
-	order    []string // openings and closings, as they happened
+	probes   []time.Time
+	dial     func(ctx context.Context) error // Open's wire
+	// refuseWired is the cloud's answer once the wire is up.
+	refuseWired func() error
+	probe       func(ctx context.Context, d *fakeDialer) error // nil: dialers are no Probers
+	events      []sluice.Event
+	commands    []*sluice.Message
+	reports     []*sluice.Message
+	command     func(m *sluice.Message) error
+	prepared    []string
+	began       time.Time
+	order       []string // openings and closings, as they happened
 }
 
 func newWorld(t *testing.T) *world {
@@ -121,8 +126,11 @@ func (w *world) Dialer(spec sluice.DialerSpec) (sluice.Dialer, error) {
 		d.size = c.Size
 	}
 	w.dialers = append(w.dialers, d)
-	if w.prepares {
+	switch {
+	case w.prepares:
 		return preparingDialer{d}, nil
+	case w.probe != nil:
+		return probingDialer{d}, nil
 	}
 	return d, nil
 }
@@ -150,12 +158,22 @@ func (d preparingDialer) Prepare(ctx context.Context, m *sluice.Message) error {
 	return nil
 }
 
+type probingDialer struct{ *fakeDialer }
+
+func (d probingDialer) Probe(ctx context.Context) error {
+	d.w.mu.Lock()
+	d.w.probes = append(d.w.probes, time.Now())
+	f := d.w.probe
+	d.w.mu.Unlock()
+	return f(ctx, d.fakeDialer)
+}
+
 func (d *fakeDialer) Size() int { return d.size }
 
 func (d *fakeDialer) Open(ctx context.Context, lane int, authenticating func()) (sluice.Session, error) {
 	d.w.mu.Lock()
 	d.w.attempts = append(d.w.attempts, time.Now())
-	refuse, panics := d.w.refuse, d.w.panics
+	refuse, panics, dial, refuseWired := d.w.refuse, d.w.panics, d.w.dial, d.w.refuseWired
 	d.w.mu.Unlock()
 	if panics {
 		panic("the connector is broken")
@@ -164,6 +182,15 @@ func (d *fakeDialer) Open(ctx context.Context, lane int, authenticating func()) 
 	case <-time.After(10 * time.Millisecond):
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	}
+	if dial != nil {
+		if err := dial(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if refuseWired != nil {
+		authenticating()
+		return nil, refuseWired()
 	}
 	if refuse != nil {
 		if err := refuse(d, lane); err != nil {

@@ -40,8 +40,10 @@ type pool struct {
 	subscriber *slot // is subscribed, or about to be
 	granted    bool  // it is subscribed
 	backoff    backoff
-	next       time.Time // not before: the next probe
-	up         bool      // a session is open, and one is subscribed where that is wanted
+	next       time.Time // not before: the next try while nothing is open
+	over       bool      // the strategy has given up: there is no next try
+	search     search
+	up         bool // a session is open, and one is subscribed where that is wanted
 	everUp     bool
 	upSince    time.Time
 	downSince  time.Time
@@ -101,6 +103,7 @@ func (r *runner) newPool(generation int) (*pool, error) {
 		backoff: backoff{rand: r.o.Rand}, sessions: make(map[sluice.Session]bool),
 	}
 	p.preparer, _ = dialer.(sluice.Preparer)
+	p.search.prober, _ = dialer.(sluice.Prober)
 	p.dialing, p.stop = context.WithCancel(context.Background())
 	p.living, p.end = context.WithCancel(context.Background())
 	for n := range p.size {
@@ -126,9 +129,10 @@ func (p *pool) count() (open, busy int) {
 func (p *pool) advance(now time.Time) {
 	open, busy := p.count()
 	if open == 0 {
-		if busy == 0 && !now.Before(p.next) {
+		if busy == 0 && !p.over && !now.Before(p.next) {
 			p.open(p.probe())
 		}
+		p.look(now)
 		return
 	}
 	for _, s := range p.slots {
@@ -142,8 +146,9 @@ func (p *pool) advance(now time.Time) {
 func (p *pool) due() time.Time {
 	open, busy := p.count()
 	if open == 0 {
-		if busy > 0 {
-			return time.Time{}
+		look := p.lookDue()
+		if busy > 0 || p.over || !look.IsZero() && look.Before(p.next) {
+			return look
 		}
 		return p.next
 	}
@@ -177,23 +182,28 @@ func (p *pool) open(s *slot) {
 		p.subscriber = s
 		p.r.handover.begin()
 	}
+	ctx, cancel := context.WithTimeout(p.dialing, openTimeout)
+	t := &try{began: time.Now(), cancel: cancel}
 	if open == 0 {
+		p.search.begin(t)
 		p.r.poolOpening(p)
 	}
 	p.openers.Go(func() {
-		session, err := p.dial(s.number, subscribe)
-		p.r.post(func() { p.opened(s, session, subscribe, err) })
+		defer cancel()
+		session, err := p.dial(ctx, s.number, subscribe, t)
+		p.r.post(func() { p.opened(s, session, subscribe, t, err) })
 	})
 }
 
 // dial opens a session and subscribes it where that is wanted: a session that
 // may not subscribe counts as not opened, so that what is wrong is seen.
-func (p *pool) dial(number int, subscribe bool) (session sluice.Session, err error) {
-	ctx, cancel := context.WithTimeout(p.dialing, openTimeout)
-	defer cancel()
+func (p *pool) dial(ctx context.Context, number int, subscribe bool, t *try) (session sluice.Session, err error) {
 	err = lifetime.Guard(func() (err error) {
 		session, err = p.dialer.Open(ctx, number, func() {
-			p.r.post(func() { p.r.poolAuthenticating(p) })
+			p.r.post(func() {
+				t.wired = true
+				p.r.poolAuthenticating(p)
+			})
 		})
 		return err
 	})
@@ -211,8 +221,11 @@ func (p *pool) dial(number int, subscribe bool) (session sluice.Session, err err
 }
 
 // opened takes over the result of dial.
-func (p *pool) opened(s *slot, session sluice.Session, subscribed bool, err error) {
+func (p *pool) opened(s *slot, session sluice.Session, subscribed bool, t *try, err error) {
 	s.busy = false
+	if p.search.current == t {
+		p.search.current = nil
+	}
 	if p.retired {
 		return // close sees to the session
 	}
@@ -221,7 +234,11 @@ func (p *pool) opened(s *slot, session sluice.Session, subscribed bool, err erro
 		if p.subscriber == s {
 			p.subscriber = nil
 		}
-		p.failed(s, err, now)
+		if t.abandoned && !t.wired {
+			return // the next one begins at once
+		}
+		p.search.failed(t, err)
+		p.failed(s, t, err, now)
 		return
 	}
 	first, _ := p.count()
@@ -259,14 +276,20 @@ func (p *pool) check(now time.Time) {
 }
 
 // failed takes note of a session that could not be opened.
-func (p *pool) failed(s *slot, err error, now time.Time) {
+func (p *pool) failed(s *slot, t *try, err error, now time.Time) {
 	strategy := p.r.settings.Load().strategy
-	s.next = now.Add(s.backoff.next(strategy, err))
-	if open, busy := p.count(); open > 0 || busy > 0 {
+	open, busy := p.count()
+	s.next = now
+	if t.wired || open > 0 {
+		// Else the cloud has not even seen this client id.
+		s.next = now.Add(s.backoff.next(strategy, err))
+	}
+	if open > 0 || busy > 0 {
 		p.r.slotFailed(p, s, err)
 		return
 	}
-	p.next = now.Add(p.backoff.next(strategy, err))
+	p.next = p.backoff.at(now, strategy, err)
+	p.over = p.next.IsZero()
 	p.r.poolFailed(p, err)
 }
 
@@ -308,13 +331,26 @@ func (p *pool) lost(s *slot, session sluice.Session, err error) {
 		p.resubscribe()
 		return
 	}
-	if p.up && now.Sub(p.upSince) >= stableAfter {
+	stable := p.up && now.Sub(p.upSince) >= stableAfter
+	if stable {
 		p.backoff.reset()
 	}
-	p.next = now.Add(p.backoff.next(strategy, err))
+	p.search.lost(stable, err)
+	p.next = p.backoff.at(now, strategy, err)
+	p.over = p.next.IsZero()
 	wasUp := p.up
 	p.up, p.downSince = false, now
 	p.r.poolLost(p, wasUp, err)
+}
+
+// anew forgets the failures so far and has the next try made at once, for a
+// connection that was saved again while it is down.
+func (p *pool) anew() {
+	if open, _ := p.count(); open > 0 {
+		return
+	}
+	p.backoff.reset()
+	p.next, p.over = time.Time{}, false
 }
 
 // retire takes the pool out of use: no more messages, no more openings.

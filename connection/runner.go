@@ -44,6 +44,8 @@ type runner struct {
 	settings atomic.Pointer[settings]
 	tally    *tally
 	handover *handover
+	born     time.Time
+	uplinked atomic.Int64  // when an uplink was delivered last, since born
 	ignored  atomic.Uint64 // messages on the downlink topic that are no downlinks
 
 	mu      sync.Mutex
@@ -66,6 +68,7 @@ func newRunner(o *Options, c sluice.Connection, after <-chan struct{}) *runner {
 		ended:    make(chan struct{}),
 		done:     make(chan struct{}),
 		handover: newHandover(time.Now),
+		born:     time.Now(),
 		next:     &c,
 		changed:  make(chan struct{}, 1),
 		quit:     make(chan struct{}),
@@ -154,6 +157,9 @@ func (r *runner) adopt(c sluice.Connection) {
 	}
 	r.want, r.essence, r.refused = c, essence(c), false
 	r.settings.Store(newSettings(c, common, r.o.PublicURL, r.settings.Load()))
+	if r.active != nil {
+		r.active.anew()
+	}
 	r.plan()
 }
 
@@ -246,6 +252,9 @@ func (r *runner) advance() {
 			p.advance(now)
 		}
 	}
+	if due := r.idleDue(); !due.IsZero() && !now.Before(due) {
+		r.restart()
+	}
 	r.syncReader()
 	if !now.Before(r.summary) {
 		r.tally.flush(r.o.Clock(), false)
@@ -275,5 +284,6 @@ func (r *runner) untilDue() time.Duration {
 	}
 	earlier(r.summary)
 	earlier(r.readerDue())
+	earlier(r.idleDue())
 	return max(0, due.Sub(now))
 }

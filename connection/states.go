@@ -72,11 +72,18 @@ func (r *runner) failed(err error, next time.Time) {
 	r.setState(state)
 	r.blame(cause)
 	when := ""
-	if wait := time.Until(next).Round(100 * time.Millisecond); !next.IsZero() && wait > 0 {
+	if r.active != nil && r.active.over {
+		when = " " + r.settings.Load().strategy.name + " has given up: it stays closed until it is saved or activated again."
+		r.blame(cause + when)
+	} else if wait := time.Until(next).Round(100 * time.Millisecond); !next.IsZero() && wait > 0 {
 		when = " Next try in " + wait.String() + "."
 	}
-	r.record(sluice.LevelError, sluice.EventConnectionFailed, "Connection failed",
+	e := r.event(sluice.LevelError, sluice.EventConnectionFailed, "Connection failed",
 		"Unable to open "+r.title()+": "+cause+when, err)
+	if e.Hint == "" && needsMending(e.Reason) {
+		e.Hint = "Mend the configuration, or what it names in the cloud. Saving the connection tries again at once."
+	}
+	r.o.Events.Record(e)
 }
 
 // blame shows why the connection is not open, unless there is a changed

@@ -25,13 +25,13 @@ func TestWaitForAThingHoldsUpNoStop(t *testing.T) {
 		c := connection(2, "")
 		c.Active = false
 		b.Apply([]sluice.Connection{c})
-		for b.state() != sluice.StateDeactivated {
+		for n := 0; n < 1000 && b.state() != sluice.StateDeactivated; n++ {
 			b.pass(time.Millisecond)
 		}
 	}
 	remove := func(b *bench) {
 		b.Apply(nil)
-		for b.journal.count().reading > 0 || len(b.open()) > 0 {
+		for n := 0; n < 1000 && (b.journal.count().reading > 0 || len(b.open()) > 0); n++ {
 			b.pass(time.Millisecond)
 		}
 	}

@@ -40,6 +40,13 @@ func (s span) at(tries int) time.Duration {
 
 // strategy says how long to wait before the next CONNECT.
 type strategy struct {
+	name string
+	// phases are the times that a connection which is down is tried at, as
+	// ThingPark documents them; without phases fast and slow count. A single
+	// session that is lost beside open ones always goes by fast and slow.
+	phases []phase
+	// idle is how long a connection without an uplink is left open; 0: for ever.
+	idle time.Duration
 	// fast is for what may mend itself at any moment: an outage.
 	fast span
 	// slow is for what somebody has to mend first, a refused certificate or a
@@ -48,13 +55,48 @@ type strategy struct {
 	slow span
 }
 
-// strategyOf returns the strategy of a name. All four names act as FAST for
-// now; the three that ThingPark documents are to come.
-func strategyOf(string) strategy {
-	return strategy{
+// phase is a time with tries at even distances; it lasts for ever where lasts
+// is 0.
+type phase struct{ every, lasts time.Duration }
+
+// jitter is how far a try lies from its time at most, so that connections that
+// were lost together are not tried together.
+const jitter = time.Minute
+
+// strategyOf returns the strategy of a name.
+// Source: ThingPark X IoT Flow documentation, "About connections"; FAST is ours.
+func strategyOf(name string) strategy {
+	const day = 24 * time.Hour
+	s := strategy{
+		name: name,
 		fast: span{min: 500 * time.Millisecond, max: time.Minute},
 		slow: span{min: 5 * time.Second, max: 5 * time.Minute},
 	}
+	switch name {
+	case strategyCalm:
+		s.phases = []phase{{10 * time.Minute, 12 * time.Hour}, {time.Hour, day}}
+	case strategyNormal:
+		s.phases = []phase{{5 * time.Minute, time.Hour}, {time.Hour, day}, {day, 0}}
+	case strategyAggressive:
+		s.phases = []phase{{3 * time.Minute, 3 * time.Hour}, {30 * time.Minute, 7 * day}, {time.Hour, 0}}
+		s.idle = time.Hour
+	}
+	return s
+}
+
+// planned is how long after the loss the n-th try is due, n from 1; false:
+// there is none any more.
+func (s strategy) planned(n int) (time.Duration, bool) {
+	var before time.Duration
+	for _, ph := range s.phases {
+		tries := int(ph.lasts / ph.every)
+		if ph.lasts == 0 || n <= tries {
+			return before + time.Duration(n)*ph.every, true
+		}
+		n -= tries
+		before += ph.lasts
+	}
+	return 0, false
 }
 
 // needsMending reports whether trying again without a change will hardly help.
@@ -84,6 +126,31 @@ type backoff struct {
 	rand func() float64
 	fast int
 	slow int
+	// Of a strategy with phases:
+	began time.Time // of the row
+	tries int
+}
+
+// at returns when a connection that is down is tried next, after err; zero:
+// never. The times of a strategy with phases count from the loss, whatever
+// happens between.
+func (b *backoff) at(now time.Time, s strategy, err error) time.Time {
+	if s.phases == nil {
+		return now.Add(b.next(s, err))
+	}
+	if b.began.IsZero() {
+		b.began = now
+	}
+	b.tries++
+	planned, ok := s.planned(b.tries)
+	if !ok {
+		return time.Time{}
+	}
+	t := b.began.Add(planned + time.Duration((2*b.rand()-1)*float64(jitter)))
+	if f, ok := errors.AsType[*sluice.Failure](err); ok && t.Before(now.Add(f.After)) {
+		t = now.Add(f.After)
+	}
+	return t
 }
 
 // next returns how long to wait after err: half of the strategy's delay and a
@@ -105,4 +172,4 @@ func (b *backoff) next(s strategy, err error) time.Duration {
 }
 
 // reset starts a new row of failures.
-func (b *backoff) reset() { b.fast, b.slow = 0, 0 }
+func (b *backoff) reset() { *b = backoff{rand: b.rand} }

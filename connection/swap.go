@@ -1,6 +1,11 @@
 package connection
 
-import "sluice"
+import (
+	"strings"
+	"time"
+
+	"sluice"
+)
 
 // compare brings the pools in line with a changed configuration.
 //
@@ -52,6 +57,35 @@ func (r *runner) replace(p *pool) {
 	r.serving.Store(p)
 	r.show(func(s *sluice.Status) { s.Size = p.size })
 	r.retire(old)
+}
+
+// idleDue is when the connection is to be restarted for want of uplinks; zero:
+// it is not.
+func (r *runner) idleDue() time.Time {
+	s := r.settings.Load()
+	if r.active == nil || !r.active.up || r.candidate != nil || s.strategy.idle == 0 {
+		return time.Time{}
+	}
+	last := r.born.Add(time.Duration(r.uplinked.Load()))
+	if last.Before(r.active.upSince) {
+		last = r.active.upSince
+	}
+	return last.Add(s.strategy.idle + time.Nanosecond) // more than that
+}
+
+// restart opens the connection anew under the other client ids, as a link that
+// is dead in a way that nobody sees would else stay so.
+func (r *runner) restart() {
+	p, err := r.newPool(1 - r.active.generation)
+	if err != nil {
+		r.active.upSince = time.Now() // tried again when as much time has passed
+		r.log.Error("the connection cannot be restarted", "err", err)
+		return
+	}
+	p.downSince = time.Now()
+	r.toClosing("there was no uplink for more than " + strings.TrimSuffix(r.settings.Load().strategy.idle.String(), "0m0s") + ".")
+	r.replace(p)
+	r.toClosed()
 }
 
 // swap puts the candidate, which has come up, in force.

@@ -34,6 +34,7 @@ type dialer struct {
 var (
 	_ sluice.Dialer   = (*dialer)(nil)
 	_ sluice.Preparer = (*dialer)(nil)
+	_ sluice.Prober   = (*dialer)(nil)
 )
 
 func newDialer(o Options, at *desks, spec sluice.DialerSpec) (*dialer, error) {
@@ -100,20 +101,43 @@ func (d *dialer) Open(ctx context.Context, lane int, authenticating func()) (slu
 func (d *dialer) connect(ctx context.Context, s *session, authenticating func()) error {
 	ctx, cancel := context.WithTimeout(ctx, d.o.ConnectTimeout)
 	defer cancel()
-	var nd net.Dialer
-	tcp, err := nd.DialContext(ctx, "tcp", net.JoinHostPort(d.host, d.port))
+	conn, err := d.link(ctx)
 	if err != nil {
-		return d.dialFailure(err)
-	}
-	conn := tls.Client(tcp, d.tls)
-	if err := conn.HandshakeContext(ctx); err != nil {
-		_ = tcp.Close()
-		return d.tlsFailure(err)
+		return err
 	}
 	if authenticating != nil {
 		authenticating()
 	}
 	return s.connect(ctx, newLink(conn, s.receiveAcknowledged))
+}
+
+// link makes the wire: TCP and TLS.
+func (d *dialer) link(ctx context.Context) (*tls.Conn, error) {
+	var nd net.Dialer
+	tcp, err := nd.DialContext(ctx, "tcp", net.JoinHostPort(d.host, d.port))
+	if err != nil {
+		return nil, d.dialFailure(err)
+	}
+	conn := tls.Client(tcp, d.tls)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = tcp.Close()
+		return nil, d.tlsFailure(err)
+	}
+	return conn, nil
+}
+
+// Probe makes the wire and closes it again, without a CONNECT: AWS IoT limits
+// those, for each client id and for the account.
+// Source: AWS IoT Core quotas, "MQTT CONNECT".
+func (d *dialer) Probe(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, d.o.ConnectTimeout)
+	defer cancel()
+	conn, err := d.link(ctx)
+	if err != nil {
+		return err
+	}
+	_ = conn.NetConn().Close() // nothing of the protocol above was begun
+	return nil
 }
 
 // Prepare makes sure, as far as it is configured, that the message's device is
