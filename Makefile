@@ -2,6 +2,8 @@
 # make test   all tests, under the race detector
 # make check  format, vet, staticcheck, known vulnerabilities
 # make build  bin/sluice
+# make bench  Sluice against a bare bridge, and what else is installed
+# make kill   the kill -9 test, 20 times in a row
 # make fuzz   each fuzz target for FUZZTIME (default 30s)
 
 SHELL := /bin/bash
@@ -10,7 +12,7 @@ FUZZTIME ?= 30s
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LOG ?= /tmp/sluice-test.$(shell id -u).log
 
-.PHONY: demo build test check peers fuzz
+.PHONY: demo build test check peers fuzz bench kill
 
 demo:
 	$(GO) run ./cmd/sluice demo
@@ -59,3 +61,9 @@ check:
 fuzz:
 	@for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
 		echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x $$p || exit 1; done; done
+
+bench:
+	$(GO) run ./bench
+
+kill:
+	$(GO) test -race -count=20 -timeout 30m -run '^TestKill$$' ./test
