@@ -37,6 +37,11 @@ const (
 	EventThingMissing        EventType = "thing.missing"
 	EventJournalFull         EventType = "journal.full"
 	EventJournalGap          EventType = "journal.gap"
+	EventJournalRestarted    EventType = "journal.restarted" // its storage was opened again after an error
+	EventJournalUnclean      EventType = "journal.unclean"   // the last end was not orderly
+	EventJournalShare        EventType = "journal.share"     // a place has given up what its share does not hold
+	EventSelfCheck           EventType = "self_check.failed" // counters, positions and the stream disagree
+	EventAlarm               EventType = "alarm"             // of those that a connection is configured with
 	EventSystemStarted       EventType = "system.started"
 	EventSystemStopped       EventType = "system.stopped"
 	EventEventsDropped       EventType = "events.dropped"  // they came faster than they could be written

@@ -63,6 +63,7 @@ func (r *runner) settled(m *sluice.Message, verdict sluice.Verdict, err error) {
 	if err == nil {
 		if m.Kind == sluice.KindUplink {
 			r.uplinked.Store(int64(time.Since(r.born)))
+			r.alarms.Load().uplink()
 		}
 		return
 	}

@@ -34,6 +34,7 @@ type runner struct {
 	quitting  bool
 	unapplied string // what the last event about a failed change said
 	summary   time.Time
+	alarming  string // the alarms that are in force, as configured
 
 	mail  chan func()
 	ended chan struct{} // closed when run takes no more mail
@@ -45,6 +46,7 @@ type runner struct {
 	tally    *tally
 	handover *handover
 	born     time.Time
+	alarms   atomic.Pointer[alarms]
 	uplinked atomic.Int64  // when an uplink was delivered last, since born
 	ignored  atomic.Uint64 // messages on the downlink topic that are no downlinks
 
@@ -155,6 +157,7 @@ func (r *runner) adopt(c sluice.Connection) {
 		r.notApplied(err, true)
 		return
 	}
+	r.adoptAlarms(c, r.want.Active)
 	r.want, r.essence, r.refused = c, essence(c), false
 	r.settings.Store(newSettings(c, common, r.o.PublicURL, r.settings.Load()))
 	if r.active != nil {
@@ -258,6 +261,7 @@ func (r *runner) advance() {
 	r.syncReader()
 	if !now.Before(r.summary) {
 		r.tally.flush(r.o.Clock(), false)
+		r.watch(now)
 		r.summary = now.Add(summaryEvery)
 	}
 }
