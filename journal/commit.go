@@ -207,6 +207,7 @@ func (c *committer) publish(bundles []*building) {
 	clear(c.out)
 	if len(j.unsure) == 0 {
 		j.health.commits(nil)
+		j.health.failures.Store(0)
 	}
 }
 
@@ -332,6 +333,7 @@ func (c *committer) fail(bundles []*building, cause error) {
 	err := unavailable("The journal could not write to the disk.", "Check the disk of the data directory, and the log.")
 	err.Err = cause
 	c.j.health.commits(err)
+	c.j.health.failed(cause)
 	for _, b := range bundles {
 		c.j.unsure[b.place] = struct{}{}
 		c.j.stats.refused.Add(uint64(len(b.entries)))

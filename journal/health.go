@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
 
@@ -11,6 +12,22 @@ import (
 type health struct {
 	commit atomic.Pointer[sluice.Error]
 	disk   atomic.Pointer[sluice.Error]
+	// failures weighs the commits that failed since the last one that did not.
+	failures atomic.Int64
+}
+
+// enough is from where on failures show that the stream takes nothing more.
+const enough = 2
+
+// failed weighs a failed commit: one that the stream refuses shows that it has
+// met an error, after which it refuses all; one without an answer may be a slow
+// disk.
+func (h *health) failed(cause error) {
+	if _, refused := errors.AsType[*refusal](cause); refused {
+		h.failures.Add(enough)
+		return
+	}
+	h.failures.Add(1)
 }
 
 func (h *health) commits(err *sluice.Error) {

@@ -30,12 +30,13 @@ func TestMain(m *testing.M) {
 
 // bench is a journal that runs, on a server of its own.
 type bench struct {
-	t      testing.TB
-	dir    string
-	server *natsd.Server
-	j      *Journal
-	events *events
-	stop   func()
+	t       testing.TB
+	dir     string
+	server  *natsd.Server
+	j       *Journal
+	events  *events
+	stop    func()
+	crashed bool
 }
 
 // open opens a journal on a directory and runs it.
@@ -55,7 +56,7 @@ func open(t testing.TB, dir string, change ...func(*Options)) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := Options{Conn: conn, Reads: reads, Events: b.events, Log: slog.New(slog.DiscardHandler)}
+	o := Options{Conn: conn, Reads: reads, Events: b.events, Restart: b.server.Restart, Log: slog.New(slog.DiscardHandler)}
 	for _, f := range change {
 		f(&o)
 	}
@@ -72,7 +73,7 @@ func (b *bench) run() {
 	go func() { done <- b.j.Run(ctx) }()
 	b.stop = sync.OnceFunc(func() {
 		cancel()
-		if err := <-done; err != nil {
+		if err := <-done; err != nil && !b.crashed {
 			b.t.Errorf("Run: %v", err)
 		}
 	})
@@ -87,6 +88,7 @@ func (b *bench) close() {
 
 // crash ends the journal without its last book.
 func (b *bench) crash() {
+	b.crashed = true
 	b.server.Close()
 	b.stop()
 }

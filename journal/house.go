@@ -28,12 +28,14 @@ func (j *Journal) keepHouse(ctx context.Context) {
 	house, trim := time.NewTicker(houseEvery), time.NewTicker(trimEvery)
 	defer house.Stop()
 	defer trim.Stop()
+	r := restarter{j: j}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-house.C:
 			j.checkDisk()
+			r.check(ctx)
 			j.committing.Lock()
 			err := j.sure()
 			j.committing.Unlock()

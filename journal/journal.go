@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -42,6 +43,15 @@ type Options struct {
 	// Retention is how old an entry may become, counted from when it was
 	// received, before it expires. Default DefaultRetention.
 	Retention time.Duration
+
+	// Restart, if not nil, restarts the server that Conn leads to, with the
+	// connections living on. It is called when the stream takes nothing
+	// more although the disk has room: a store that has met a write error
+	// refuses until it is opened again.
+	Restart func(ctx context.Context) error
+	// Damage are sentences on what was found damaged, and mended, before
+	// the server started. Each becomes an event.
+	Damage []string
 
 	Events sluice.Recorder
 	Clock  sluice.Clock
@@ -154,7 +164,8 @@ func (j *Journal) Counters(name Place) sluice.Counters {
 }
 
 // Run commits, writes books, trims and watches the disk, until ctx ends; then
-// it commits what has been taken, writes the books a last time and returns.
+// it commits what has been taken, writes the books a last time and returns nil.
+// It returns an error when the connection to the stream is closed for good.
 // What appends and what reads is to end before. Run is called once.
 func (j *Journal) Run(ctx context.Context) error {
 	c, err := newCommitter(j)
@@ -168,15 +179,32 @@ func (j *Journal) Run(ctx context.Context) error {
 	}
 	defer keeper.close()
 	defer c.pub.close()
+	closed := j.o.Conn.StatusChanged(nats.CLOSED)
+	defer j.o.Conn.RemoveStatusListener(closed)
 
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	var wg sync.WaitGroup
+	wg.Go(func() {
+		select {
+		case <-closed:
+			cancel(errClosed)
+		case <-ctx.Done():
+		}
+	})
 	wg.Go(func() { j.keepBooks(ctx, keeper) })
 	wg.Go(func() { j.keepHouse(ctx) })
 	c.run(ctx)
 	wg.Wait()
 	j.writeBooks(keeper, true)
+	if errors.Is(context.Cause(ctx), errClosed) {
+		return errClosed
+	}
 	return nil
 }
+
+// errClosed says that nothing can be appended or read any more.
+var errClosed = errors.New("journal: the connection to the stream is closed")
 
 // Stats are totals since Open.
 type Stats struct {

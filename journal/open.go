@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"sluice"
 )
 
 const (
@@ -46,6 +48,12 @@ func Open(ctx context.Context, o Options) (*Journal, error) {
 	}
 	if err := j.loadPlaces(ctx); err != nil {
 		return nil, err
+	}
+	for _, d := range o.Damage {
+		j.o.Events.Record(sluice.Event{
+			Level: sluice.LevelError, Type: sluice.EventJournalGap, Label: "Journal damaged", Detail: d,
+			Hint: "Check the disk of the data directory.",
+		})
 	}
 	j.checkDisk()
 	return j, nil

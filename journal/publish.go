@@ -47,7 +47,7 @@ type publisher struct {
 	inbox   string
 	sub     *nats.Subscription
 	answers chan *nats.Msg
-	closed  chan nats.Status
+	lost    chan nats.Status // the connection is, with all that is under way
 	round   uint64
 }
 
@@ -57,17 +57,29 @@ func newPublisher(nc *nats.Conn) (*publisher, error) {
 	if p.sub, err = nc.ChanSubscribe(p.inbox+".*.*", p.answers); err != nil {
 		return nil, fmt.Errorf("journal: subscribe to acknowledgements: %w", err)
 	}
-	p.closed = nc.StatusChanged(nats.CLOSED)
+	p.lost = nc.StatusChanged(nats.CLOSED, nats.RECONNECTING)
 	return p, nil
 }
 
 func (p *publisher) close() {
-	p.nc.RemoveStatusListener(p.closed)
+	p.nc.RemoveStatusListener(p.lost)
 	_ = p.sub.Unsubscribe() // fails only when the connection is gone
 }
 
 func (p *publisher) reply(i int) string {
 	return p.inbox + "." + strconv.FormatUint(p.round, 36) + "." + strconv.Itoa(i)
+}
+
+// begin begins a round: what comes for an earlier one is not waited for.
+func (p *publisher) begin() {
+	p.round++
+	for {
+		select {
+		case <-p.lost:
+		default:
+			return
+		}
+	}
 }
 
 // each publishes the messages one after another without waiting in between.
@@ -76,7 +88,7 @@ func (p *publisher) reply(i int) string {
 // refused, so are all that follow, and a message from an earlier round whose
 // outcome was not known cannot slip in between.
 func (p *publisher) each(ms []outgoing, fenced bool, lastSeq uint64, timeout time.Duration) {
-	p.round++
+	p.begin()
 	waiting := 0
 	for i := range ms {
 		m := &nats.Msg{Subject: ms[i].subject, Reply: p.reply(i), Data: ms[i].data}
@@ -100,7 +112,7 @@ func (p *publisher) each(ms []outgoing, fenced bool, lastSeq uint64, timeout tim
 // atomic publishes the messages as one batch, of which all or none are taken,
 // under the same condition on lastSeq. There are at most maxBatch.
 func (p *publisher) atomic(ms []outgoing, lastSeq uint64, timeout time.Duration) {
-	p.round++
+	p.begin()
 	id := strings.TrimPrefix(p.inbox, nats.InboxPrefix) + strconv.FormatUint(p.round, 36)
 	for i := range ms {
 		ms[i].seq, ms[i].err = 0, errNoAnswer
@@ -150,7 +162,7 @@ func (p *publisher) await(n int, timeout time.Duration, take func(i int, seq uin
 			seq, err := parseAck(m)
 			take(i, seq, err)
 			n--
-		case <-p.closed:
+		case <-p.lost:
 			return
 		case <-timer.C:
 			return

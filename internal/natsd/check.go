@@ -69,6 +69,9 @@ func check(dir string) ([]Damage, error) {
 	c := &checker{damaged: filepath.Join(dir, damagedDir)}
 	var blocks []string
 	for _, s := range streams {
+		if strings.HasPrefix(filepath.Base(s), ".") {
+			continue // the server is deleting it
+		}
 		if err := c.meta(s); err != nil {
 			return nil, err
 		}
