@@ -2,7 +2,9 @@ package app
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"reflect"
@@ -26,9 +28,17 @@ type networks struct {
 
 	mu      sync.Mutex // one reconciliation at a time
 	old     []*door    // replaced or deleted, to be closed by Run
+	failed  map[string]failure
 	open    atomic.Pointer[map[string]*door]
 	changed chan struct{}
 	ready   chan struct{} // closed once the doors of the start are open
+}
+
+// failure is why a network could not be opened with a configuration; it is not
+// tried again before that changes.
+type failure struct {
+	config sluice.NetworkConfig
+	err    error
 }
 
 // door is an open network with the goroutine that reads its commands.
@@ -43,7 +53,7 @@ func newNetworks(kinds []sluice.NetworkKind, stored func() []sluice.NetworkConfi
 	deliver func(context.Context, string, sluice.Handler) error,
 ) *networks {
 	n := &networks{
-		kinds: map[string]sluice.NetworkKind{}, stored: stored, spec: spec, deliver: deliver, log: spec.Log,
+		kinds: map[string]sluice.NetworkKind{}, failed: map[string]failure{}, stored: stored, spec: spec, deliver: deliver, log: spec.Log,
 		changed: make(chan struct{}, 1), ready: make(chan struct{}),
 	}
 	for _, k := range kinds {
@@ -68,6 +78,31 @@ func (n *networks) Ingest(id string) (http.Handler, bool) {
 		return nil, false
 	}
 	return d.reports, true
+}
+
+// State tells whether a stored network is open, or why not.
+func (n *networks) State(id string) (open bool, reason string) {
+	if _, open := (*n.open.Load())[id]; !open {
+		n.reconcile() // it may have been stored a moment ago
+	}
+	if _, open := (*n.open.Load())[id]; open {
+		return true, ""
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return false, errorText(n.failed[id].err)
+}
+
+func errorText(err error) string {
+	var e *sluice.Error
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &e):
+		return e.Message
+	default:
+		return err.Error()
+	}
 }
 
 // Changed tells that stored networks changed.
@@ -104,7 +139,11 @@ func (n *networks) reconcile() {
 	before := *n.open.Load()
 	after := make(map[string]*door, len(before))
 	opened := false
-	for _, c := range n.stored() {
+	stored := n.stored()
+	maps.DeleteFunc(n.failed, func(id string, _ failure) bool {
+		return !slices.ContainsFunc(stored, func(c sluice.NetworkConfig) bool { return c.ID == id })
+	})
+	for _, c := range stored {
 		if d, ok := before[c.ID]; ok && reflect.DeepEqual(d.config, c) {
 			after[c.ID] = d
 			continue
@@ -137,23 +176,33 @@ func (n *networks) closeOld() {
 	}
 }
 
+// openDoor opens a network, unless it has failed before; nil where it cannot.
+// The lock is held.
 func (n *networks) openDoor(c sluice.NetworkConfig) *door {
-	kind, ok := n.kinds[c.Kind]
-	if !ok {
-		n.log.Error("network of an unknown kind", "network", c.Name, "kind", c.Kind)
+	if f, ok := n.failed[c.ID]; ok && reflect.DeepEqual(f.config, c) {
 		return nil
 	}
-	spec := n.spec
-	spec.NetworkConfig = c
-	spec.Log = n.log.With("network", c.Name) // its id is as good as a password
-	network, err := kind.Open(spec)
+	delete(n.failed, c.ID)
+	network, err := n.openNetwork(c)
 	if err != nil {
+		n.failed[c.ID] = failure{config: c, err: err}
 		n.log.Error("network not opened", "network", c.Name, "error", err)
 		return nil
 	}
 	d := &door{config: c, network: network}
 	d.reports, _ = network.(http.Handler)
 	return d
+}
+
+func (n *networks) openNetwork(c sluice.NetworkConfig) (sluice.Network, error) {
+	kind, ok := n.kinds[c.Kind]
+	if !ok {
+		return nil, sluice.Errorf(sluice.CodeInvalid, "This Sluice knows no networks of the kind %q.", c.Kind)
+	}
+	spec := n.spec
+	spec.NetworkConfig = c
+	spec.Log = n.log.With("network", c.Name) // its id is as good as a password
+	return kind.Open(spec)
 }
 
 // read begins to read the commands of each door that is not read yet.

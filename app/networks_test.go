@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -117,6 +118,12 @@ func TestDoorsFollowWhatIsStored(t *testing.T) {
 	await(t, func() bool { _, ok := (*n.open.Load())["a"]; return ok })
 	if _, ok := n.Ingest("x"); ok {
 		t.Error("a network of an unknown kind is open")
+	}
+	if open, reason := n.State("x"); open || !strings.Contains(reason, `"unknown"`) {
+		t.Errorf("its state: %v %q", open, reason)
+	}
+	if open, reason := n.State("a"); !open || reason != "" {
+		t.Errorf("the state of an open one: %v %q", open, reason)
 	}
 	first := (*n.open.Load())["a"].network.(*network)
 	stored.set(sluice.NetworkConfig{ID: "a", Kind: "k", Name: "new"})

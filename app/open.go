@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 
@@ -120,6 +121,7 @@ func (a *App) wire(sealer sluice.Sealer) {
 		Connectors: o.Connectors, Schema: connection.Schema, CheckCommon: connection.CheckCommon, NetworkKinds: o.Networks,
 		Connections: a.store, Flows: a.store, Networks: a.store, Devices: a.store,
 		Events: events{a.store}, Supervisor: a.connections, Metrics: a.metrics, Recorder: a.store,
+		NetworkState: a.networkState, NetworkCounters: func(id string) sluice.Counters { return a.journal.Counters(journal.Down(id)) },
 		Ingest: a.networks.Ingest, Ready: a.ready, Prometheus: a.prometheus(), Clock: o.Clock, Log: o.Log,
 	})
 }
@@ -137,6 +139,16 @@ func (a *App) reconcile() {
 	case a.deleted <- struct{}{}:
 	default:
 	}
+}
+
+// networkState tells whether a network is open, or why not.
+func (a *App) networkState(id string) (open bool, reason string) {
+	open, reason = a.networks.State(id)
+	if missing := a.store.MissingOfNetwork(id); !open && len(missing) > 0 {
+		names := strings.Join(missing, ", ")
+		reason = fmt.Sprintf("This network is closed: its %s was lost with the key file. PUT /networks/{id} with the %s again.", names, names)
+	}
+	return open, reason
 }
 
 // journaled takes reports that Sluice makes itself for one connection.

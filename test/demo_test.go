@@ -18,7 +18,7 @@ func TestDemo(t *testing.T) {
 		`Sluice +http://127\.0\.0\.1:\d+ `, `token +\S{40,}`, `AWS IoT emulator +127\.0\.0\.1:\d+ MQTT`,
 		`Connection opened: `,
 		`time +received +journalled +delivered +pending +lost +twice +downlinks +p50 +p99`,
-		`\n +2s +\d+ +\d+ +\d+ +\d+ +0 +0 +\d+ +[0-9.]+ ms +[0-9.]+ ms\n`,
+		`\n +\d+s +\d+ +\d+ +\d+ +\d+ +0 +0 +\d+ +[0-9.]+ ms +[0-9.]+ ms\n`,
 		`Reports +\d+ accepted, 0 refused; \d+ arrived, 0 lost, 0 twice, 0 out of order`,
 		`Commands +(\d+) sent, (\d+) reached ThingPark`,
 		`: holds\n`, `AWS +10 clients, `,
