@@ -334,6 +334,7 @@ func (p *pool) lost(s *slot, session sluice.Session, err error) {
 	stable := p.up && now.Sub(p.upSince) >= stableAfter
 	if stable {
 		p.backoff.reset()
+		p.r.fold.outage++
 	}
 	p.search.lost(stable, err)
 	p.next = p.backoff.at(now, strategy, err)

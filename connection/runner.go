@@ -44,6 +44,8 @@ type runner struct {
 	serving  atomic.Pointer[pool]
 	settings atomic.Pointer[settings]
 	tally    *tally
+	fold     *fold
+	failures int // tries in vain since the connection was open
 	handover *handover
 	born     time.Time
 	alarms   atomic.Pointer[alarms]
@@ -77,6 +79,7 @@ func newRunner(o *Options, c sluice.Connection, after <-chan struct{}) *runner {
 		shown:    sluice.Status{State: state, Since: o.Clock(), Applied: true},
 	}
 	r.tally = newTally(o.Events)
+	r.fold = newFold(o.Events)
 	r.changed <- struct{}{}
 	return r
 }
@@ -132,6 +135,7 @@ func (r *runner) run() {
 	close(r.ended)
 	r.work.Wait()
 	r.tally.flush(r.o.Clock(), true)
+	r.fold.flush(time.Now(), r.o.Clock(), true)
 }
 
 // over reports whether all is closed after stop.
@@ -158,6 +162,8 @@ func (r *runner) adopt(c sluice.Connection) {
 		return
 	}
 	r.adoptAlarms(c, r.want.Active)
+	r.fold.outage++ // what happens to it now is news
+	r.failures = 0
 	r.want, r.essence, r.refused = c, essence(c), false
 	r.settings.Store(newSettings(c, common, r.o.PublicURL, r.settings.Load()))
 	if r.active != nil {
@@ -261,6 +267,7 @@ func (r *runner) advance() {
 	r.syncReader()
 	if !now.Before(r.summary) {
 		r.tally.flush(r.o.Clock(), false)
+		r.fold.flush(now, r.o.Clock(), false)
 		r.watch(now)
 		r.summary = now.Add(summaryEvery)
 	}

@@ -1,6 +1,7 @@
 package connection
 
 import (
+	"fmt"
 	"time"
 
 	"sluice"
@@ -14,7 +15,7 @@ func (r *runner) poolOpening(p *pool) {
 		return
 	}
 	r.setState(sluice.StateOpening)
-	r.record(sluice.LevelInfo, sluice.EventConnectionOpening, "Connection opening", "Opening "+r.title()+" ...", nil)
+	r.opening("Connection opening", "Opening "+r.title()+" ...")
 }
 
 func (r *runner) poolAuthenticating(p *pool) {
@@ -22,8 +23,14 @@ func (r *runner) poolAuthenticating(p *pool) {
 		return
 	}
 	r.setState(sluice.StateAuthenticating)
-	r.record(sluice.LevelInfo, sluice.EventConnectionOpening, "Connection authenticating",
-		"Authenticating "+r.title()+" ...", nil)
+	r.opening("Connection authenticating", "Authenticating "+r.title()+" ...")
+}
+
+// opening tells of the first try; those after a failure are told by it.
+func (r *runner) opening(label, detail string) {
+	if r.failures == 0 {
+		r.tell("", false, r.event(sluice.LevelInfo, sluice.EventConnectionOpening, label, detail, nil))
+	}
 }
 
 func (r *runner) poolOpened(p *pool) {
@@ -83,7 +90,8 @@ func (r *runner) failed(err error, next time.Time) {
 	if e.Hint == "" && needsMending(e.Reason) {
 		e.Hint = "Mend the configuration, or what it names in the cloud. Saving the connection tries again at once."
 	}
-	r.o.Events.Record(e)
+	r.failures++
+	r.tell(string(e.Reason)+cause, r.active == nil || !r.active.over, e)
 }
 
 // blame shows why the connection is not open, unless there is a changed
@@ -101,7 +109,12 @@ func (r *runner) toOpened() {
 	r.setState(sluice.StateOpened)
 	r.show(func(s *sluice.Status) { s.StartupTime = now })
 	r.blame("")
-	r.record(sluice.LevelInfo, sluice.EventConnectionOpened, "Connection opened", capital(r.title())+" is open.", nil)
+	detail := capital(r.title()) + " is open."
+	if r.failures > 1 {
+		detail = fmt.Sprintf("%s is open, after %d tries in vain.", capital(r.title()), r.failures)
+	}
+	r.failures = 0
+	r.tell("", false, r.event(sluice.LevelInfo, sluice.EventConnectionOpened, "Connection opened", detail, nil))
 }
 
 // toClosing begins a closing: on request, or to open anew, for a cause.
@@ -111,12 +124,12 @@ func (r *runner) toClosing(cause string) {
 	if cause != "" {
 		level, rest = sluice.LevelWarning, " for restart: "+cause
 	}
-	r.record(level, sluice.EventConnectionClosing, "Connection closing", "Closing "+r.title()+rest, nil)
+	r.tell(rest, false, r.event(level, sluice.EventConnectionClosing, "Connection closing", "Closing "+r.title()+rest, nil))
 }
 
 func (r *runner) toClosed() {
 	r.setState(sluice.StateClosed)
-	r.record(sluice.LevelInfo, sluice.EventConnectionClosed, "Connection closed", capital(r.title())+" is closed.", nil)
+	r.tell("", false, r.event(sluice.LevelInfo, sluice.EventConnectionClosed, "Connection closed", capital(r.title())+" is closed.", nil))
 }
 
 func (r *runner) toDeactivated() {
@@ -130,19 +143,19 @@ func (r *runner) sessionLost(p *pool, id string, err error) {
 	if p != r.active {
 		return
 	}
-	r.record(sluice.LevelWarning, sluice.EventSessionLost, "Session lost",
-		"Session "+id+" of "+r.title()+" was lost: "+r.sentence(err), err)
+	detail := "Session " + id + " of " + r.title() + " was lost: " + r.sentence(err)
+	r.tell(detail, false, r.event(sluice.LevelWarning, sluice.EventSessionLost, "Session lost", detail, err))
 }
 
 // slotFailed tells of a session that could not be opened beside others that
-// are open. It is tried again, so it is told in summary.
+// are open. It is tried again.
 func (r *runner) slotFailed(p *pool, s *slot, err error) {
 	if p != r.active {
 		return
 	}
 	e := r.event(sluice.LevelWarning, sluice.EventSessionLost, "Session failed",
 		"A further session of "+r.title()+" could not be opened: "+r.sentence(err), err)
-	r.tally.add(e)
+	r.tell(e.Detail, false, e)
 	r.log.Debug("session not opened", "lane", s.number, "next", s.next, "err", err)
 }
 
