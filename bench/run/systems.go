@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/tidwall/gjson"
+
 	"sluice/app/demo"
 	"sluice/bench/load"
 )
@@ -81,6 +83,7 @@ func configure(ctx context.Context, b *bed, api demo.REST) (ingest string, err e
 	if n > 1 {
 		size = 1
 	}
+	ids := make([]string, 0, n)
 	for i := range n {
 		var connection struct{ ID string }
 		if err := api.Do(ctx, "POST", "/connections", map[string]any{
@@ -93,6 +96,7 @@ func configure(ctx context.Context, b *bed, api demo.REST) (ingest string, err e
 		}, &connection); err != nil {
 			return "", err
 		}
+		ids = append(ids, connection.ID)
 		matchers := []any{}
 		if b.system.connections > 0 {
 			matchers = append(matchers, map[string]any{"type": "thing", "tags": []string{load.Tag(i)}})
@@ -104,8 +108,15 @@ func configure(ctx context.Context, b *bed, api demo.REST) (ingest string, err e
 			return "", err
 		}
 	}
-	if await(ctx, 2*time.Minute, func() bool { return b.sink.Sessions() == n*size }) != nil {
-		return "", fmt.Errorf("%d of %d sessions are open after two minutes", b.sink.Sessions(), n*size)
+	for _, id := range ids {
+		var answer []byte
+		if await(ctx, time.Minute, func() bool {
+			_, answer, _ = api.Raw(ctx, "GET", "/connections/"+id, nil) // asked again where it fails
+			return gjson.GetBytes(answer, "sessions.open").Int() == int64(size)
+		}) != nil {
+			return "", fmt.Errorf("connection %s is not open with %d sessions after a minute; the sink has %q, and the connection is %s %s",
+				id, size, b.sink.ClientIDs(), gjson.GetBytes(answer, "state"), gjson.GetBytes(answer, "sessions"))
+		}
 	}
 	return network.IngestPath, nil
 }

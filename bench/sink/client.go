@@ -29,7 +29,9 @@ var errProtocol = errors.New("not what MQTT allows, or not what the sink knows")
 type client struct {
 	sink      *Sink
 	conn      net.Conn
+	wire      net.Conn // below its TLS
 	in, out   []byte
+	id        string // the client id
 	connected bool
 	five      bool // MQTT 5
 	recent    []time.Time
@@ -108,8 +110,20 @@ func (c *client) connect(body []byte) error {
 	if len(body) < 10 || string(body[:6]) != "\x00\x04MQTT" || body[6] != 4 && body[6] != 5 {
 		return errProtocol
 	}
-	c.connected, c.five = true, body[6] == 5
-	c.sink.sessions.Add(1)
+	c.five = body[6] == 5
+	rest := body[10:]
+	if c.five {
+		length, n := binary.Uvarint(rest)
+		if n <= 0 || uint64(len(rest)-n) < length {
+			return errProtocol
+		}
+		rest = rest[n+int(length):]
+	}
+	if len(rest) < 2 || len(rest)-2 < int(binary.BigEndian.Uint16(rest)) {
+		return errProtocol
+	}
+	c.id, c.connected = string(rest[2:2+binary.BigEndian.Uint16(rest)]), true
+	c.sink.enter(c)
 	if c.five {
 		c.out = append(c.out, 0x20, 3, 0, 0, 0)
 	} else {

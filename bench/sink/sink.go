@@ -12,7 +12,9 @@ package sink
 import (
 	"crypto/tls"
 	"errors"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,12 +36,13 @@ type Sink struct {
 	tls    *tls.Config
 	papers Papers
 
-	sessions, publishes, over atomic.Int64
+	publishes, over, takeovers atomic.Int64
 
 	mu       sync.Mutex
 	address  string
 	listener net.Listener // nil while stopped
 	conns    map[net.Conn]struct{}
+	clients  map[string]*client // by client id
 	all      sync.WaitGroup
 }
 
@@ -49,7 +52,7 @@ func New(o Options) (*Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sink{o: o, tls: config, papers: papers, address: "127.0.0.1:0", conns: map[net.Conn]struct{}{}}
+	s := &Sink{o: o, tls: config, papers: papers, address: "127.0.0.1:0", conns: map[net.Conn]struct{}{}, clients: map[string]*client{}}
 	return s, s.Start()
 }
 
@@ -64,7 +67,36 @@ func (s *Sink) Addr() string {
 func (s *Sink) Papers() Papers { return s.papers }
 
 // Sessions is how many clients are connected.
-func (s *Sink) Sessions() int { return int(s.sessions.Load()) }
+func (s *Sink) Sessions() int { return len(s.ClientIDs()) }
+
+// ClientIDs are the ids of the clients that are connected, sorted.
+func (s *Sink) ClientIDs() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.clients))
+}
+
+// Takeovers is how many clients threw another with their id out.
+func (s *Sink) Takeovers() int { return int(s.takeovers.Load()) }
+
+// enter notes a client, which throws out another with its id, as MQTT has it.
+func (s *Sink) enter(c *client) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old := s.clients[c.id]; old != nil {
+		s.takeovers.Add(1)
+		_ = old.wire.Close()
+	}
+	s.clients[c.id] = c
+}
+
+func (s *Sink) leave(c *client) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.clients[c.id] == c {
+		delete(s.clients, c.id)
+	}
+}
 
 // Publishes is how many publishes came in, copies among them, and how many
 // were over the quota of their session.
@@ -138,12 +170,10 @@ func (s *Sink) serve(conn net.Conn) {
 		return
 	}
 	_ = conn.SetDeadline(time.Time{})
-	c := &client{sink: s, conn: secure}
+	c := &client{sink: s, conn: secure, wire: conn}
 	if s.o.Quota > 0 {
 		c.recent = make([]time.Time, s.o.Quota)
 	}
 	c.run()
-	if c.connected {
-		s.sessions.Add(-1)
-	}
+	s.leave(c)
 }

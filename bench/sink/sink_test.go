@@ -100,7 +100,12 @@ func TestSink(t *testing.T) {
 	if s.Addr() != address || s.Sessions() != 0 {
 		t.Errorf("after the outage: %s instead of %s, %d sessions", s.Addr(), address, s.Sessions())
 	}
+	old := dial(t, s)
 	dial(t, s)
+	<-old.Done()
+	if s.Takeovers() != 1 || s.Sessions() != 1 {
+		t.Errorf("after two clients with one id: %d takeovers, clients %q", s.Takeovers(), s.ClientIDs())
+	}
 }
 
 // TestMutual wants clients without a certificate refused.
@@ -130,7 +135,7 @@ func FuzzPackets(f *testing.F) {
 	f.Add([]byte("\x10\x0e\x00\x04MQTT\x05\x02\x00\x1e\x00\x00\x00\x32\x09\x00\x01x\x00\x01\x00abc\xc0\x00"), uint8(3))
 	f.Add([]byte("\x10\x0e\x00\x04MQTT\x04\x02\x00\x1e\x00\x00\x00\x82\x06\x00\x01\x00\x01x\x01\xe0\x00"), uint8(40))
 	f.Fuzz(func(t *testing.T, b []byte, cut uint8) {
-		c := &client{sink: &Sink{o: Options{Ledger: ledger.New(load.FirstDevEUI, 1)}}}
+		c := &client{sink: &Sink{o: Options{Ledger: ledger.New(load.FirstDevEUI, 1)}, clients: map[string]*client{}}}
 		n := min(int(cut), len(b))
 		rest, err := c.packets(b[:n])
 		if err != nil {
