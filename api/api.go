@@ -39,7 +39,10 @@ type Options struct {
 	Schema func(sluice.ConnectorInfo) json.RawMessage
 	// CheckCommon finds what a schema cannot say in the common part of a
 	// configuration; paths are relative to it. May be nil.
-	CheckCommon  func(configuration json.RawMessage) []sluice.Problem
+	CheckCommon func(configuration json.RawMessage) []sluice.Problem
+	// CheckAlarms finds what is wrong with the alarms of a connection; paths
+	// begin with "alarms". May be nil.
+	CheckAlarms  func(alarms json.RawMessage) []sluice.Problem
 	NetworkKinds []sluice.NetworkKind
 
 	Connections Connections

@@ -27,7 +27,7 @@ const connectionBody = `{
     "connectorId": {"type": "string", "minLength": 1, "description": "Id of the connector: see GET /connectors. It cannot be changed."},
     "name": {"type": "string", "minLength": 1, "maxLength": 200, "description": "A name for people."},
     "active": {"type": "boolean", "default": true, "description": "false stops the connection; what arrives for it is kept, and delivered when it is active again."},
-    "alarms": {"type": "array", "items": {"type": "object"}, "description": "Alarms in ThingPark's form. Stored; not acted on yet."},
+    "alarms": {"type": "array", "items": {"type": "object"}, "description": "Alarms of a low rate, in ThingPark's form: startTime, endTime, timezone, recurrence, uplinkRateMinPerHour, message. And, ours, one of silent devices: {\"silence\": {\"factor\": 3}}."},
     "configuration": {"type": "object", "description": "The whole configuration, in the form of the connector's configurationSchema. A secret may be ***** to keep the stored value."},
     "id": {"type": "string", "description": "With PUT: must be the id of the connection, if given."},
     "startupTime": {"description": "Set by Sluice; ignored."},

@@ -122,6 +122,9 @@ func (s *server) checkConnection(d *draft, stored sluice.Connection) (c *connect
 		d.problem("connectorId", "cannot be changed from %s; make a new connection", stored.ConnectorID)
 		return c, nil
 	}
+	if s.CheckAlarms != nil {
+		d.add(s.CheckAlarms(d.fields["alarms"]))
+	}
 	configuration, ok := d.doc["configuration"].(map[string]any)
 	if c == nil || !ok {
 		return c, nil

@@ -96,7 +96,7 @@ func (a *App) openJetStream(ctx context.Context) (writes, reads *nats.Conn, err 
 // wire makes the rooms that live in memory and ties them together.
 func (a *App) wire(sealer sluice.Sealer) {
 	o := a.options
-	a.router = flow.New(flow.Options{Journal: a.journal, Devices: a.store, Clock: o.Clock})
+	a.router = flow.New(flow.Options{Journal: writer{a}, Devices: a.store, Clock: o.Clock})
 	a.metrics = newMetrics(a.journal, a.store, a.router, o.Clock, o.Log)
 	a.connections = connection.New(connection.Options{
 		Connectors: o.Connectors,
@@ -118,7 +118,7 @@ func (a *App) wire(sealer sluice.Sealer) {
 	a.reconcile()
 	a.handler = api.New(api.Options{
 		Token: a.token, PublicURL: o.PublicURL, Version: o.Version,
-		Connectors: o.Connectors, Schema: connection.Schema, CheckCommon: connection.CheckCommon, NetworkKinds: o.Networks,
+		Connectors: o.Connectors, Schema: connection.Schema, CheckCommon: connection.CheckCommon, CheckAlarms: connection.CheckAlarms, NetworkKinds: o.Networks,
 		Connections: a.store, Flows: a.store, Networks: a.store, Devices: a.store,
 		Events: events{a.store}, Supervisor: a.connections, Metrics: a.metrics, Recorder: a.store,
 		NetworkState: a.networkState, NetworkCounters: func(id string) sluice.Counters { return a.journal.Counters(journal.Down(id)) },
@@ -191,6 +191,20 @@ func (r reader) Read(ctx context.Context, id string, handler sluice.Handler, con
 			settled(m, verdictOf(o), err)
 		},
 	})
+}
+
+// writer fits the journal to the flows, and tells the connections what is
+// journalled for them.
+type writer struct{ app *App }
+
+func (w writer) Append(ctx context.Context, ms ...*sluice.Message) error {
+	if err := w.app.journal.Append(ctx, ms...); err != nil {
+		return err
+	}
+	for _, m := range ms {
+		w.app.connections.Received(m)
+	}
+	return nil
 }
 
 // verdictOf puts an outcome in the words of the contract; that of what was

@@ -88,6 +88,25 @@ func (p *process) events(query string) []byte {
 	return body
 }
 
+// TestAlarmsAreChecked sends alarms that cannot be meant, beside other faults.
+func TestAlarmsAreChecked(t *testing.T) {
+	w, data, listen := world(t, 1), t.TempDir(), freePort(t)
+	p := serve(t, data, listen)
+	status, answer, err := p.api.Raw(t.Context(), "POST", "/connections", map[string]any{
+		"connectorId": "actility-aws-iot", "name": "x", "configuration": w.Configuration(func(c map[string]any) { c["poolSize"] = 0 }),
+		"alarms": []any{map[string]any{"startTime": "25:00", "endTime": "18:00", "timezone": "Mars/Base", "uplinkRateMinPerHour": -1}},
+	})
+	if err != nil || status != http.StatusBadRequest {
+		t.Fatalf("%d %s %v", status, answer, err)
+	}
+	for _, path := range []string{"alarms[0].startTime", "alarms[0].timezone", "alarms[0].uplinkRateMinPerHour", "configuration.poolSize"} {
+		if !strings.Contains(string(answer), `"path":"`+path+`"`) {
+			t.Errorf("nothing is said of %s: %s", path, answer)
+		}
+	}
+	p.terminate()
+}
+
 // TestSecretsAreSealed looks for secrets in everything that Sluice writes and
 // says, and loses the key.
 func TestSecretsAreSealed(t *testing.T) {
