@@ -14,8 +14,9 @@ import (
 
 const (
 	// houseEvery is how often the disk is looked at and a failed commit is
-	// looked into, and trimEvery how often history is trimmed and what nobody
-	// reads expires, with an event each time.
+	// looked into, and trimEvery how often history is trimmed, what nobody
+	// reads expires, with an event each time, and counters, positions and the
+	// stream are compared.
 	houseEvery = time.Second
 	trimEvery  = time.Minute
 	// purgeStep is how many sequences are purged at once: a purge holds the
@@ -29,6 +30,7 @@ func (j *Journal) keepHouse(ctx context.Context) {
 	defer house.Stop()
 	defer trim.Stop()
 	r := restarter{j: j}
+	checked := ""
 	for {
 		select {
 		case <-ctx.Done():
@@ -43,6 +45,7 @@ func (j *Journal) keepHouse(ctx context.Context) {
 				j.o.Log.Warn("the journal cannot be read", "error", err)
 			}
 		case <-trim.C:
+			checked = j.selfCheck(ctx, checked)
 			if err := j.trim(ctx); err != nil && ctx.Err() == nil {
 				j.o.Log.Warn("the journal cannot be trimmed", "error", err)
 			}

@@ -184,6 +184,7 @@ func (j *Journal) Run(ctx context.Context) error {
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	j.writeState(keeper, stateRunning)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		select {
@@ -197,6 +198,7 @@ func (j *Journal) Run(ctx context.Context) error {
 	c.run(ctx)
 	wg.Wait()
 	j.writeBooks(keeper, true)
+	j.writeState(keeper, stateEnded)
 	if errors.Is(context.Cause(ctx), errClosed) {
 		return errClosed
 	}

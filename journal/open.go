@@ -49,6 +49,9 @@ func Open(ctx context.Context, o Options) (*Journal, error) {
 	if err := j.loadPlaces(ctx); err != nil {
 		return nil, err
 	}
+	if err := j.checkState(ctx, j.cutOff()); err != nil {
+		return nil, err
+	}
 	for _, d := range o.Damage {
 		j.o.Events.Record(sluice.Event{
 			Level: sluice.LevelError, Type: sluice.EventJournalGap, Label: "Journal damaged", Detail: d,
@@ -80,7 +83,7 @@ func (j *Journal) makeStreams(ctx context.Context) error {
 	_, err = j.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name:              streamBooks,
 		Description:       "Sluice: positions and counters",
-		Subjects:          []string{bookPrefix + ">"},
+		Subjects:          []string{bookPrefix + ">", statePrefix + ">"},
 		Retention:         jetstream.LimitsPolicy,
 		Storage:           jetstream.FileStorage,
 		MaxMsgs:           -1,
@@ -118,10 +121,24 @@ func (j *Journal) loadPlaces(ctx context.Context) error {
 	for _, p := range j.places {
 		if _, there := info.State.Subjects[string(p.name)]; !there {
 			p.lastSeq = 0
+			p.cut = p.last
 		}
 		p.seq = min(p.seq, j.lastSeq+1)
 	}
 	return nil
+}
+
+// cutOff is how many entries the books know as waiting that lie behind the end
+// of the stream.
+func (j *Journal) cutOff() (n uint64) {
+	for _, p := range j.places {
+		for k := p.last; k > p.last-p.cut && k > p.done.floor; k-- {
+			if !p.done.has(k) {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 func (j *Journal) loadPlace(ctx context.Context, p *place, known bool) error {
@@ -139,6 +156,7 @@ func (j *Journal) loadPlace(ctx context.Context, p *place, known bool) error {
 	}
 	p.lastSeq = seq
 	if last < p.last {
+		p.cut = p.last - last
 		return nil // the end is lost: a reader finds no message and counts it
 	}
 	p.last = last

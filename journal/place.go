@@ -70,6 +70,7 @@ type place struct {
 
 	written   uint64 // the seq of the book that was written last
 	trimmable uint64 // the same, as it was when the place was trimmed last
+	cut       uint64 // how many of the last entries were not in the stream at Open
 	trimmed   uint64 // the stream has nothing of the place up to this sequence
 }
 

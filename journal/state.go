@@ -1,0 +1,57 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"sluice"
+)
+
+// stateSubject is where it is noted, in the stream of the books, whether the
+// journal runs or has ended in order.
+const (
+	statePrefix  = "state."
+	stateSubject = statePrefix + "run"
+	stateRunning = "running"
+	stateEnded   = "ended"
+)
+
+// writeState notes the state. One that cannot be written is no harm: the next
+// Open tells of an end that was not orderly.
+func (j *Journal) writeState(pub *publisher, state string) {
+	out := []outgoing{{subject: stateSubject, data: []byte(state)}}
+	pub.each(out, false, 0, commitTimeout)
+	if err := out[0].err; err != nil {
+		j.o.Log.Warn("cannot note whether the journal runs", "error", err)
+	}
+}
+
+// checkState tells of an end that was not orderly, and what it cost. lost is
+// how many entries the books know that the stream does not have.
+func (j *Journal) checkState(ctx context.Context, lost uint64) error {
+	s, err := newFetcher(j.o.Reads, streamBooks).last(ctx, stateSubject)
+	if err != nil && !errors.Is(err, errNotFound) {
+		return fmt.Errorf("journal: read how it ended: %w", err)
+	}
+	if err == nil && string(s.data) == stateEnded || err != nil && len(j.places) == 0 {
+		return nil
+	}
+	var waiting uint64
+	for _, p := range j.places {
+		waiting += p.pending()
+	}
+	e := sluice.Event{
+		Level: sluice.LevelWarning, Type: sluice.EventJournalUnclean, Label: "Unclean restart",
+		Detail: fmt.Sprintf("The last end was not orderly. %d entries wait; of these at most those that were delivered in the last second before it are delivered again. ", waiting-min(lost, waiting)),
+	}
+	if lost == 0 {
+		e.Detail += "None is lost."
+	} else {
+		e.Level = sluice.LevelError
+		e.Detail += fmt.Sprintf("%d are lost.", lost)
+		e.Hint = "Check the disk of the data directory."
+	}
+	j.o.Events.Record(e)
+	return nil
+}
