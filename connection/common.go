@@ -67,7 +67,7 @@ func CheckCommon(configuration json.RawMessage) []sluice.Problem {
 		add("reconnectStrategy", "%q is no strategy; there are %s.", v.Str, strings.Join(strategyNames(), ", "))
 	}
 	if root.Get("downlinkAsKey").String() != "" && root.Get("downlinkAsId").String() == "" {
-		add("downlinkAsId", "downlinkAsKey is of use only together with downlinkAsId.")
+		add("downlinkAsId", "downlinkAsId is missing, but downlinkAsKey is given.")
 	}
 	return problems
 }

@@ -45,7 +45,7 @@ func (p *pool) deliver(ctx context.Context, stop <-chan struct{}, m *sluice.Mess
 	}
 	defer p.lanes.leave()
 	set := p.r.settings.Load()
-	w := &patience{ctx: ctx, stop: stop, ended: p.lanes.ended, clock: p.r.o.Clock}
+	w := &patience{ctx: ctx, stop: stop, ended: p.lanes.ended, clock: p.r.o.Clock, room: &p.room}
 	if v := shorter(set.validity, m.Validity); v > 0 {
 		w.deadline = m.Born().Add(v)
 	}
@@ -66,7 +66,7 @@ func (p *pool) deliver(ctx context.Context, stop <-chan struct{}, m *sluice.Mess
 			return err
 		}
 	}
-	if p.preparer != nil && m.Kind != sluice.KindBSAlarm {
+	if p.preparer != nil && m.Kind != sluice.KindBSAlarm && m.Kind != sluice.KindDownlinkRejected {
 		if err := p.prepare(w, out); err != nil {
 			return err
 		}

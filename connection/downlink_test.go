@@ -489,7 +489,7 @@ func TestCopiesDuringASwap(t *testing.T) {
 // when the first is not.
 func TestCopyWaitsForTheFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHandover(time.Now)
+		h := newHandover(time.Now, 30*time.Second)
 		h.begin()
 		w := newWorld(t)
 		one, two := &fakeSession{w: w}, &fakeSession{w: w}
@@ -541,7 +541,7 @@ func TestCopyWaitsForTheFirst(t *testing.T) {
 
 func TestHandoverIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHandover(time.Now)
+		h := newHandover(time.Now, 30*time.Second)
 		h.begin()
 		s := &fakeSession{}
 		for n := range 3 * handoverMax {

@@ -47,6 +47,7 @@ type world struct {
 	command     func(m *sluice.Message) error
 	prepared    []string
 	began       time.Time
+	ended       []string // the ids of sessions that were ended for good
 	order       []string // openings and closings, as they happened
 }
 
@@ -286,6 +287,12 @@ func (s *fakeSession) Close(context.Context) error {
 	return nil
 }
 
+// End is Close, for good.
+func (s *fakeSession) End(ctx context.Context) error {
+	s.w.set(func(w *world) { w.ended = append(w.ended, s.id) })
+	return s.Close(ctx)
+}
+
 // lose cuts the session.
 func (s *fakeSession) lose(reason sluice.Reason) {
 	s.once.Do(func() {
@@ -443,7 +450,9 @@ func (j *fakeJournal) one(ctx, hctx context.Context, h sluice.Handler, m *sluice
 	if again {
 		j.mu.Lock()
 		j.counts.retries++
+		j.flying-- // who waits needs no worker
 		j.mu.Unlock()
+		j.poke()
 		wait := after
 		if v == sluice.Retry {
 			wait = 100 * time.Millisecond
@@ -460,9 +469,9 @@ func (j *fakeJournal) one(ctx, hctx context.Context, h sluice.Handler, m *sluice
 		j.queues[m.DevEUI] = j.queues[m.DevEUI][1:]
 		j.over[m.ID] = err
 		j.counts.done++
+		j.flying--
 	}
 	j.busy[m.DevEUI] = false
-	j.flying--
 	j.mu.Unlock()
 	j.poke()
 }

@@ -13,11 +13,13 @@ const (
 	// handoverFor is how long after another session was subscribed two of them
 	// may both receive a command.
 	handoverFor = 10 * time.Second
-	// handoverBefore is how long before that a command may have come whose
-	// copy is still on its way.
-	handoverBefore = 2 * time.Second
 	// handoverMax bounds how many commands are remembered.
 	handoverMax = 4096
+	// unackedMax is how many commands a cloud sends without acknowledgement:
+	// so many may come again.
+	unackedMax = 100
+	// namedFor is how long a CorrelationID is remembered.
+	namedFor = 24 * time.Hour
 )
 
 // handover recognises the copies of a command that come while two sessions are
@@ -29,13 +31,34 @@ const (
 // one is a copy. Without, an application may mean two equal commands as two;
 // both of them come on each of the sessions, so the number of commands is the
 // largest number that any one session received.
+//
+// When the link of the subscribed session is lost, the commands that it took
+// last may not have been acknowledged; then they come again on the next one,
+// before all others. So what equals one of those, and comes before anything
+// else, is a redelivery. A command with a CorrelationID that another session
+// took is one at any time.
 type handover struct {
-	clock sluice.Clock
+	clock  sluice.Clock
+	window time.Duration // of a redelivery, before the loss and after the grant
 
 	mu    sync.Mutex
 	until time.Time
 	seen  map[[sha256.Size]byte]*copies
 	order []remembered // oldest first
+
+	last     []took                          // the last commands, oldest first
+	again    map[[sha256.Size]byte][]*taking // may come again; nil: nothing may
+	deadline time.Time                       // of again; zero: nothing is subscribed
+	named    map[[sha256.Size]byte]took      // with a CorrelationID
+	naming   []remembered                    // of named, oldest first
+}
+
+// took is a command that a session took.
+type took struct {
+	key    [sha256.Size]byte
+	source sluice.Session
+	at     time.Time
+	taking *taking
 }
 
 type remembered struct {
@@ -55,8 +78,10 @@ type taking struct {
 	ok   bool // valid once done is closed
 }
 
-func newHandover(clock sluice.Clock) *handover {
-	return &handover{clock: clock, seen: make(map[[sha256.Size]byte]*copies)}
+func newHandover(clock sluice.Clock, window time.Duration) *handover {
+	return &handover{
+		clock: clock, window: window, seen: make(map[[sha256.Size]byte]*copies), named: make(map[[sha256.Size]byte]took),
+	}
 }
 
 // begin notes that another session is being subscribed.
@@ -65,9 +90,70 @@ func (h *handover) begin() {
 	defer h.mu.Unlock()
 	now := h.clock()
 	if now.After(h.until) {
-		h.forget(now.Add(-handoverBefore))
+		h.forget(now) // equal to what came before is not a copy of it
 	}
 	h.until = now.Add(handoverFor)
+}
+
+// granted notes that it is subscribed.
+func (h *handover) granted() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := h.clock()
+	h.until = now.Add(handoverFor)
+	h.deadline = now.Add(h.window)
+}
+
+// lost notes that the link of the subscribed session is lost.
+func (h *handover) lost(source sluice.Session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := h.clock()
+	for _, c := range h.last {
+		if c.source == source && !c.at.Before(now.Add(-h.window)) {
+			if h.again == nil {
+				h.again = make(map[[sha256.Size]byte][]*taking)
+			}
+			h.again[c.key] = append(h.again[c.key], c.taking)
+		}
+	}
+	h.last, h.deadline = nil, time.Time{}
+	h.forget(now.Add(time.Nanosecond)) // what else is equal is meant
+	h.until = time.Time{}
+}
+
+// redelivered finds the taking that a command is a redelivery of.
+func (h *handover) redelivered(key [sha256.Size]byte, source sluice.Session, correlated bool, now time.Time) *taking {
+	if h.again != nil {
+		list := h.again[key]
+		if len(list) > 0 && (h.deadline.IsZero() || now.Before(h.deadline)) {
+			h.again[key] = list[1:]
+			return list[0]
+		}
+		h.again = nil // others come: what was to come again has come
+	}
+	if n, ok := h.named[key]; ok && correlated && n.source != source && now.Before(n.at.Add(namedFor)) {
+		return n.taking
+	}
+	return nil
+}
+
+// remember keeps a command that a session took, or a redelivery of it.
+func (h *handover) remember(c took, correlated bool) {
+	if h.last = append(h.last, c); len(h.last) > unackedMax {
+		h.last = h.last[len(h.last)-unackedMax:]
+	}
+	if !correlated {
+		return
+	}
+	if _, ok := h.named[c.key]; !ok {
+		if len(h.naming) >= handoverMax {
+			delete(h.named, h.naming[0].key)
+			h.naming = h.naming[1:]
+		}
+		h.naming = append(h.naming, remembered{c.key, c.at})
+	}
+	h.named[c.key] = c
 }
 
 // once calls f for a command, or waits for the call that takes a copy of it.
@@ -77,6 +163,19 @@ func (h *handover) once(ctx context.Context, source sluice.Session, c sluice.Com
 	h.mu.Lock()
 	now := h.clock()
 	h.forget(now.Add(-handoverFor))
+	if t := h.redelivered(key, source, correlated, now); t != nil {
+		h.remember(took{key, source, now, t}, false)
+		h.mu.Unlock()
+		select {
+		case <-t.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if t.ok {
+			return nil
+		}
+		h.mu.Lock()
+	}
 	e := h.copies(key, now)
 	e.counts[source]++
 	place := e.counts[source] - 1
@@ -108,6 +207,7 @@ func (h *handover) once(ctx context.Context, source sluice.Session, c sluice.Com
 	}
 	t := &taking{done: make(chan struct{})}
 	e.taken[place] = t
+	h.remember(took{key, source, now, t}, correlated)
 	h.mu.Unlock()
 
 	err := f()

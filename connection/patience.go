@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sluice"
@@ -24,6 +25,34 @@ type patience struct {
 	// deadline is when the message expires; zero for never.
 	deadline time.Time
 	clock    sluice.Clock
+	// room is for those who wait for their device to be made ready.
+	room *room
+}
+
+// room bounds how many wait for something of their own, so that others find
+// workers of the journal free.
+type room struct {
+	most int64
+	in   atomic.Int64
+}
+
+// enter takes a place; false: there is none.
+func (r *room) enter() bool {
+	if r.in.Add(1) <= r.most {
+		return true
+	}
+	r.in.Add(-1)
+	return false
+}
+
+func (r *room) leave() { r.in.Add(-1) }
+
+// errNoRoom gives a message back that would have to wait, for a while.
+func errNoRoom() error {
+	return &sluice.Failure{
+		Verdict: sluice.RetryAfter, After: 500 * time.Millisecond, Reason: sluice.ReasonThingPending,
+		Message: "Too many devices wait to be made ready in the cloud.",
+	}
 }
 
 // check returns the Failure of a message that is too old, nil while it is not.
@@ -112,6 +141,9 @@ func (p *patience) verdict(err error) error {
 	if e := p.check(); e != nil {
 		return e
 	}
+	if errors.Is(err, context.Canceled) && p.ctx.Err() == nil {
+		return errNoRoom()
+	}
 	return err
 }
 
@@ -123,6 +155,7 @@ type waiting struct {
 	mu      sync.Mutex
 	child   context.Context //nolint:containedctx // nil: nobody has asked
 	cancel  context.CancelFunc
+	inRoom  bool
 	watcher sync.WaitGroup
 }
 
@@ -138,6 +171,10 @@ func (w *waiting) Done() <-chan struct{} {
 		w.child, w.cancel = context.WithCancel(w.Context)
 	} else {
 		w.child, w.cancel = context.WithTimeout(w.Context, p.deadline.Sub(p.clock()))
+	}
+	if w.inRoom = p.room.enter(); !w.inRoom {
+		w.cancel() // who asks for Done is about to wait
+		return w.child.Done()
 	}
 	child, cancel := w.child, w.cancel
 	w.watcher.Go(func() {
@@ -163,11 +200,14 @@ func (w *waiting) Err() error {
 
 func (w *waiting) end() {
 	w.mu.Lock()
-	cancel := w.cancel
+	cancel, inRoom := w.cancel, w.inRoom
 	w.mu.Unlock()
 	if cancel != nil {
 		cancel()
 		w.watcher.Wait()
+	}
+	if inRoom {
+		w.patience.room.leave()
 	}
 }
 

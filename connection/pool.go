@@ -33,6 +33,7 @@ type pool struct {
 	size       int
 	dialer     sluice.Dialer
 	preparer   sluice.Preparer // nil: the Dialer is none
+	room       room            // for those who wait in it
 	lanes      *lanes
 
 	slots      []*slot
@@ -102,6 +103,7 @@ func (r *runner) newPool(generation int) (*pool, error) {
 		lanes: newLanes(time.Now), subscribes: common.DownlinkEnabled,
 		backoff: backoff{rand: r.o.Rand}, sessions: make(map[sluice.Session]bool),
 	}
+	p.room.most = int64(p.size * laneCapacity / 4)
 	p.preparer, _ = dialer.(sluice.Preparer)
 	p.search.prober, _ = dialer.(sluice.Prober)
 	p.dialing, p.stop = context.WithCancel(context.Background())
@@ -180,7 +182,6 @@ func (p *pool) open(s *slot) {
 	subscribe := p.subscribes && p.subscriber == nil
 	if subscribe {
 		p.subscriber = s
-		p.r.handover.begin()
 	}
 	ctx, cancel := context.WithTimeout(p.dialing, openTimeout)
 	t := &try{began: time.Now(), cancel: cancel}
@@ -212,6 +213,7 @@ func (p *pool) dial(ctx context.Context, number int, subscribe bool, t *try) (se
 	}
 	p.track(session, true)
 	if subscribe {
+		p.r.handover.begin()
 		if err := p.subscribe(ctx, session); err != nil {
 			p.closeSession(session)
 			return nil, err
@@ -246,6 +248,7 @@ func (p *pool) opened(s *slot, session sluice.Session, subscribed bool, t *try, 
 	s.lane = p.lanes.add(s.number, session)
 	if subscribed {
 		p.granted = true
+		p.r.handover.granted()
 	}
 	p.watch(s, session)
 	if first == 0 {
@@ -318,6 +321,7 @@ func (p *pool) lost(s *slot, session sluice.Session, err error) {
 	s.session, s.lane = nil, nil
 	if p.subscriber == s {
 		p.subscriber, p.granted = nil, false
+		p.r.handover.lost(session)
 	}
 	p.openers.Go(func() { p.closeSession(session) })
 
@@ -362,8 +366,10 @@ func (p *pool) retire() {
 }
 
 // close lets what is in flight finish, closes the sessions and the Dialer, and
-// returns when all has ended. It is called once, after retire.
-func (p *pool) close() {
+// returns when all has ended. With end, nobody will come back to these
+// sessions, and the cloud need keep nothing for them. It is called once, after
+// retire.
+func (p *pool) close(end bool) {
 	timer := time.NewTimer(drainTimeout)
 	defer timer.Stop()
 	select {
@@ -380,7 +386,7 @@ func (p *pool) close() {
 	p.mu.Unlock()
 	var closing sync.WaitGroup
 	for _, s := range sessions {
-		closing.Go(func() { p.closeSession(s) })
+		closing.Go(func() { p.endSession(s, end) })
 	}
 	closing.Wait()
 	p.watchers.Wait()
@@ -390,10 +396,17 @@ func (p *pool) close() {
 }
 
 // closeSession ends a session, bounded.
-func (p *pool) closeSession(s sluice.Session) {
+func (p *pool) closeSession(s sluice.Session) { p.endSession(s, false) }
+
+// endSession closes a session, and with end also what the cloud keeps for it.
+func (p *pool) endSession(s sluice.Session, end bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	if err := lifetime.Guard(func() error { return s.Close(ctx) }); err != nil {
+	closing := s.Close
+	if e, ok := s.(sluice.Ender); ok && end {
+		closing = e.End
+	}
+	if err := lifetime.Guard(func() error { return closing(ctx) }); err != nil {
 		p.r.log.Debug("closing a session failed", "session", s.ID(), "err", err)
 	}
 	p.track(s, false)

@@ -49,6 +49,7 @@ type runner struct {
 	handover *handover
 	born     time.Time
 	alarms   atomic.Pointer[alarms]
+	gone     atomic.Bool   // the connection was deleted
 	uplinked atomic.Int64  // when an uplink was delivered last, since born
 	ignored  atomic.Uint64 // messages on the downlink topic that are no downlinks
 
@@ -71,7 +72,7 @@ func newRunner(o *Options, c sluice.Connection, after <-chan struct{}) *runner {
 		mail:     make(chan func()),
 		ended:    make(chan struct{}),
 		done:     make(chan struct{}),
-		handover: newHandover(time.Now),
+		handover: newHandover(time.Now, o.Redelivery),
 		born:     time.Now(),
 		next:     &c,
 		changed:  make(chan struct{}, 1),
@@ -244,8 +245,9 @@ func (r *runner) settle() {
 func (r *runner) retire(p *pool) {
 	r.closing = append(r.closing, p)
 	p.retire()
+	end := !r.quitting || r.gone.Load()
 	r.work.Go(func() {
-		p.close()
+		p.close(end)
 		r.post(func() {
 			r.closing = slices.DeleteFunc(r.closing, func(c *pool) bool { return c == p })
 			r.settle()

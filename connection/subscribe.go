@@ -56,5 +56,6 @@ func (p *pool) subscribed(s *slot, session sluice.Session, err error) {
 		return
 	}
 	p.granted = true
+	p.r.handover.granted()
 	p.check(time.Now())
 }

@@ -48,6 +48,10 @@ type Options struct {
 	// PublicURL is where this Sluice is reached from outside, without a slash
 	// at the end; "" leaves downlinkUrl out of uplinks.
 	PublicURL string
+	// Redelivery is how long before a link was lost a command may have been
+	// taken, and how long after another one is subscribed it may come again, to
+	// be recognised without a CorrelationID; default 30 s.
+	Redelivery time.Duration
 	// Clock gives the times that are shown or compared with a message's;
 	// default time.Now. What lasts is measured by the monotonic clock, which no
 	// step of the wall clock disturbs.
@@ -76,6 +80,9 @@ func New(o Options) *Supervisor {
 	}
 	if o.Rand == nil {
 		o.Rand = rand.Float64
+	}
+	if o.Redelivery == 0 {
+		o.Redelivery = 30 * time.Second
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -110,6 +117,7 @@ func (s *Supervisor) Apply(cs []sluice.Connection) {
 		if !wanted[id] {
 			delete(s.runners, id)
 			s.leaving = append(s.leaving, r)
+			r.gone.Store(true)
 			r.stop()
 		}
 	}

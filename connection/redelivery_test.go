@@ -1,0 +1,186 @@
+package connection
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"sluice"
+)
+
+// What the cloud did not see acknowledged comes again after a reconnect, before
+// all else; what equals it later is meant.
+func TestRedeliveryComesFirst(t *testing.T) {
+	for name, c := range map[string]struct {
+		wait time.Duration // from the grant on
+		sent []string
+		want []bool // taken
+	}{
+		"all come again, then new ones": {0, []string{"a", "b", "b", "c", "c"}, []bool{false, false, false, false, true}},
+		"some come again":               {0, []string{"c", "c"}, []bool{false, true}},
+		"none comes again":              {0, []string{"x", "a", "b", "c"}, []bool{true, true, true, true}},
+		"too old for one":               {0, []string{"old"}, []bool{true}},
+		"too late for one":              {31 * time.Second, []string{"a", "b"}, []bool{true, true}},
+		"correlated, late":              {3 * time.Hour, []string{"#1"}, []bool{false}},
+		"correlated, among others":      {0, []string{"x", "#1", "#1"}, []bool{true, false, false}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, func(t *testing.T, b *bench) {
+				h := newHandover(time.Now, 30*time.Second)
+				one, two := &fakeSession{w: b.world}, &fakeSession{w: b.world}
+				take := func(s sluice.Session, document string) bool {
+					t.Helper()
+					taken := false
+					err := h.once(t.Context(), s, sluice.Command{Document: []byte(document)}, document[0] == '#', func() error {
+						taken = true
+						return nil
+					})
+					if err != nil {
+						t.Error(err)
+					}
+					return taken
+				}
+				h.begin()
+				h.granted()
+				for _, d := range []string{"old", "#1"} {
+					take(one, d)
+				}
+				b.pass(31 * time.Second)
+				for _, d := range []string{"a", "b", "b", "c"} {
+					if !take(one, d) {
+						t.Errorf("%s is not taken", d)
+					}
+				}
+				h.lost(one)
+				b.pass(20 * time.Minute)
+				h.begin()
+				b.pass(25 * time.Second) // a slow opening
+				h.granted()
+				b.pass(c.wait)
+				for i, d := range c.sent {
+					if got := take(two, d); got != c.want[i] {
+						t.Errorf("%d, %s: taken %v", i, d, got)
+					}
+				}
+			})
+		})
+	}
+}
+
+// The same session tells a command again: an application means that.
+func TestSameSessionRepeatsOnPurpose(t *testing.T) {
+	run(t, func(t *testing.T, b *bench) {
+		b.apply(connection(1, ""))
+		b.pass(time.Minute)
+		correlated := strings.Replace(command, `"FPort"`, `"CorrelationID":"1","FPort"`, 1)
+		for range 2 {
+			if err := b.subscriber().take(t.Context(), fromTopic(correlated)); err != nil {
+				t.Error(err)
+			}
+		}
+		if n := len(b.taken()); n != 2 {
+			t.Errorf("%d commands", n)
+		}
+		// After a reconnect it is a redelivery.
+		b.open()[0].lose(sluice.ReasonDisconnected)
+		b.pass(time.Minute)
+		if err := b.subscriber().take(t.Context(), fromTopic(correlated)); err != nil {
+			t.Error(err)
+		}
+		if n := len(b.taken()); n != 2 {
+			t.Errorf("%d commands after a reconnect", n)
+		}
+	})
+}
+
+func TestRedeliveryIsBounded(t *testing.T) {
+	h := newHandover(time.Now, 30*time.Second)
+	s := &fakeSession{}
+	for n := range 3 * handoverMax {
+		c := sluice.Command{Source: eui(n)}
+		if err := h.once(t.Context(), s, c, true, func() error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.lost(s)
+	if len(h.named) > handoverMax || len(h.naming) > handoverMax || len(h.again) > unackedMax {
+		t.Errorf("%d and %d are remembered", len(h.named), len(h.again))
+	}
+}
+
+// Sessions end for good when nobody comes back to them, and only then.
+func TestSessionsEndForGood(t *testing.T) {
+	for name, c := range map[string]struct {
+		do   func(b *bench)
+		want []string
+	}{
+		"stop":   {func(b *bench) { b.stop() }, nil},
+		"lost":   {func(b *bench) { b.open()[0].lose(sluice.ReasonDisconnected); b.pass(time.Minute) }, nil},
+		"delete": {func(b *bench) { b.Apply(nil); b.pass(time.Minute) }, []string{"8-0-0"}},
+		"swap":   {func(b *bench) { b.apply(connection(2, `"uplinkTopicPattern":"x"`)); b.pass(time.Minute) }, []string{"8-0-0"}},
+		"deactivate": {func(b *bench) {
+			c := connection(2, "")
+			c.Active = false
+			b.apply(c)
+		}, []string{"8-0-0"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, func(t *testing.T, b *bench) {
+				b.apply(connection(1, ""))
+				c.do(b)
+				b.set(func(w *world) {
+					if !slices.Equal(w.ended, c.want) {
+						t.Errorf("ended %v, want %v", w.ended, c.want)
+					}
+				})
+			})
+		})
+	}
+}
+
+// A fleet of new devices whose things nobody makes leaves the workers to a
+// device that is known.
+func TestNewDevicesLeaveRoom(t *testing.T) {
+	run(t, func(t *testing.T, b *bench) {
+		const known = "00000000000FFFFF"
+		b.set(func(w *world) {
+			w.prepares = true
+			w.await = func(ctx context.Context, m *sluice.Message) error {
+				if m.DevEUI == known {
+					return nil
+				}
+				select {
+				case <-time.After(30 * time.Second):
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+		})
+		b.apply(connection(1, ""))
+		for n := range 500 {
+			b.journal.add(uplink(fmt.Sprint("new", n), eui(n)))
+		}
+		b.pass(2 * time.Second)
+		for n := range 20 {
+			id := fmt.Sprint("known", n)
+			b.journal.add(uplink(id, known))
+			b.pass(time.Second)
+			if _, ok := b.journal.outcome(id); !ok {
+				t.Fatalf("report %d of the known device waits for the new ones", n)
+			}
+		}
+		if n := b.serving().room.in.Load(); n != laneCapacity/4 {
+			t.Errorf("%d wait", n)
+		}
+	})
+}
+
+// serving is the pool that delivers.
+func (b *bench) serving() *pool {
+	r, _ := b.runner("8")
+	return r.serving.Load()
+}
