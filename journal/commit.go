@@ -292,6 +292,7 @@ func (j *Journal) catchUp(ctx context.Context, end uint64) error {
 func (j *Journal) landed(p *place, last, seq uint64) {
 	p.mu.Lock()
 	if last > p.last {
+		p.backlog += (last - p.last) * unknownEntry
 		p.last, p.lastSeq = last, seq
 		if p.sink {
 			p.giveUp(p.last, seq+1, Filtered)
@@ -312,6 +313,7 @@ func (j *Journal) committed(b *building, seq uint64) {
 	n := uint64(len(b.entries))
 	p.mu.Lock()
 	p.last, p.lastSeq = b.first+n-1, seq
+	p.backlog += uint64(len(b.data))
 	if p.sink {
 		p.giveUp(p.last, seq+1, Filtered)
 	}

@@ -48,9 +48,19 @@
 // After a crash a book may lie behind: what was done since is handed out again,
 // in order; nothing is lost.
 //
+// # Disk
+//
+// Below the reserve Append refuses, and history is trimmed to make room. A
+// place that holds more than its share gives up its own oldest entries, which
+// count as expired. When the stream takes nothing more although there is room,
+// as after a write error, the server below is restarted. What was the cost of
+// an end that was not orderly is told at Open, and [Journal.Check] compares
+// counters, positions and the stream once a minute.
+//
 // # Damage
 //
-// A gap in the numbers is never ours: it is damage on the disk. The missing
+// The blocks of the stream are verified before the server reads them, and
+// what is whole in them is kept (see internal/natsd). A gap in the numbers is never ours: it is damage on the disk. The missing
 // entries are counted as failed and told in an event. That holds for a
 // reader that meets a gap, for an entry whose checksum is wrong, and for a
 // place whose stream ends before what its book knows.

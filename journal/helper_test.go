@@ -22,6 +22,12 @@ func TestMain(m *testing.M) {
 		damageMain()
 		return
 	}
+	if dir := os.Getenv(backlogChild); dir != "" {
+		if err := backlogMain(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
 	if childMain() {
 		return
 	}

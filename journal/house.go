@@ -19,6 +19,9 @@ const (
 	// stream are compared.
 	houseEvery = time.Second
 	trimEvery  = time.Minute
+	// fullTrim is after how many looks at a disk that is full history is
+	// trimmed, to make room.
+	fullTrim = 3
 	// purgeStep is how many sequences are purged at once: a purge holds the
 	// stream's lock, for about 2 us a message.
 	purgeStep = 2000
@@ -30,7 +33,7 @@ func (j *Journal) keepHouse(ctx context.Context) {
 	defer house.Stop()
 	defer trim.Stop()
 	r := restarter{j: j}
-	checked := ""
+	checked, ticks := "", 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -38,6 +41,9 @@ func (j *Journal) keepHouse(ctx context.Context) {
 		case <-house.C:
 			j.checkDisk()
 			r.check(ctx)
+			if ticks++; ticks%fullTrim == 0 && j.health.disk.Load() != nil {
+				j.trimmed(ctx)
+			}
 			j.committing.Lock()
 			err := j.sure()
 			j.committing.Unlock()
@@ -46,10 +52,15 @@ func (j *Journal) keepHouse(ctx context.Context) {
 			}
 		case <-trim.C:
 			checked = j.selfCheck(ctx, checked)
-			if err := j.trim(ctx); err != nil && ctx.Err() == nil {
-				j.o.Log.Warn("the journal cannot be trimmed", "error", err)
-			}
+			j.trimmed(ctx)
 		}
+	}
+}
+
+// trimmed trims, and logs why it cannot.
+func (j *Journal) trimmed(ctx context.Context) {
+	if err := j.trim(ctx); err != nil && ctx.Err() == nil {
+		j.o.Log.Warn("the journal cannot be trimmed", "error", err)
 	}
 }
 
@@ -67,6 +78,9 @@ func (j *Journal) trim(ctx context.Context) error {
 			continue
 		}
 		if err := j.expire(ctx, p); err != nil {
+			errs = append(errs, err)
+		}
+		if err := j.keepShare(ctx, p); err != nil {
 			errs = append(errs, err)
 		}
 		if err := j.trimPlace(ctx, p, history); err != nil {

@@ -40,6 +40,11 @@ type Options struct {
 	// HistoryBytes is a size of the stream over which history is kept for a
 	// shorter time; 0 for no limit.
 	HistoryBytes int64
+	// Share is how many bytes a place may hold of entries that are not done,
+	// about: one that holds more gives up its own oldest, which count as
+	// expired. Default, where Dir is given, a quarter of what is free on the
+	// disk at Open; negative for no limit.
+	Share int64
 	// Retention is how old an entry may become, counted from when it was
 	// received, before it expires. Default DefaultRetention.
 	Retention time.Duration

@@ -59,6 +59,7 @@ func Open(ctx context.Context, o Options) (*Journal, error) {
 		})
 	}
 	j.checkDisk()
+	j.setShare()
 	return j, nil
 }
 
@@ -159,6 +160,7 @@ func (j *Journal) loadPlace(ctx context.Context, p *place, known bool) error {
 		p.cut = p.last - last
 		return nil // the end is lost: a reader finds no message and counts it
 	}
+	p.backlog += (last - p.last) * unknownEntry
 	p.last = last
 	if p.sink {
 		p.giveUp(last, seq+1, Filtered)

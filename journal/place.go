@@ -64,6 +64,10 @@ type place struct {
 	// How many of those that are done ended how.
 	delivered, expired, failed, filtered uint64
 
+	// backlog is how many bytes the entries that are not done take, about: an
+	// entry that is over counts for as much as the mean of those that were not.
+	backlog uint64
+
 	reader *reader // nil: nobody reads
 	dirty  bool    // the book has changed since it was written
 	gone   bool    // dropped: nothing is to be written any more
@@ -86,6 +90,17 @@ func (p *place) oldest() uint64 {
 		return min(p.seq, p.done.parked[0].seq)
 	}
 	return p.seq
+}
+
+// shrink takes n entries that were just done off the backlog. The lock is
+// held.
+func (p *place) shrink(n uint64) {
+	left := p.pending()
+	if left == 0 {
+		p.backlog = 0
+		return
+	}
+	p.backlog -= uint64(float64(p.backlog) * (float64(n) / float64(n+left)))
 }
 
 func (p *place) counters() sluice.Counters {
@@ -136,6 +151,7 @@ func (p *place) settle(number uint64, o Outcome) bool {
 	if !p.done.add(number) {
 		return false
 	}
+	p.shrink(1)
 	p.count(o, 1)
 	p.rewind()
 	return true
@@ -156,6 +172,7 @@ func (p *place) rewind() {
 // many they were. The lock is held.
 func (p *place) giveUp(number, seq uint64, o Outcome) uint64 {
 	parked := p.done.unpark(number)
+	p.shrink(parked)
 	p.count(o, parked)
 	return parked + p.skip(number, seq, o)
 }
@@ -163,6 +180,7 @@ func (p *place) giveUp(number, seq uint64, o Outcome) uint64 {
 // skip is giveUp without those that are parked. The lock is held.
 func (p *place) skip(number, seq uint64, o Outcome) uint64 {
 	n := p.done.raise(number)
+	p.shrink(n)
 	p.count(o, n)
 	p.seq = max(p.seq, seq)
 	if r := p.reader; r != nil && r.next <= number {
@@ -172,8 +190,12 @@ func (p *place) skip(number, seq uint64, o Outcome) uint64 {
 	return n
 }
 
-// bookVersion is 2. A book of version 1 has no entries that are parked.
-const bookVersion = 2
+// bookVersion is 3. A book of version 1 has no entries that are parked, one of
+// version 2 no backlog.
+const bookVersion = 3
+
+// unknownEntry is how many bytes an entry counts for of which it is not known.
+const unknownEntry = 1 << 10
 
 // appendBook appends the book of p. The lock is held.
 func (p *place) appendBook(b []byte) []byte {
@@ -184,6 +206,7 @@ func (p *place) appendBook(b []byte) []byte {
 	} {
 		b = binary.AppendUvarint(b, v)
 	}
+	b = binary.AppendUvarint(b, p.backlog)
 	b = p.done.appendParked(b)
 	b = p.done.appendBits(b)
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli()))
@@ -209,6 +232,13 @@ func (p *place) readBook(b []byte) error {
 		}
 		*v, body = u, body[n:]
 	}
+	if version > 2 {
+		var n int
+		if p.backlog, n = binary.Uvarint(body); n <= 0 {
+			return errDamaged
+		}
+		body = body[n:]
+	}
 	var parked window
 	if version > 1 {
 		var err error
@@ -218,5 +248,8 @@ func (p *place) readBook(b []byte) error {
 	}
 	p.done = openWindow(floor, body)
 	p.done.parked = parked.parked
+	if version <= 2 {
+		p.backlog = p.pending() * unknownEntry
+	}
 	return nil
 }
