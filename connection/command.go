@@ -8,6 +8,7 @@ import (
 
 	"sluice"
 	"sluice/internal/lifetime"
+	"sluice/internal/report"
 )
 
 // takeAgainMax is the longest pause between two tries to make a command
@@ -27,31 +28,39 @@ func (r *runner) take(ctx, living context.Context, source sluice.Session, c slui
 		return nil
 	}
 	d, problems := readDownlink(document, fields, c.DevEUI, r.settings.Load().common)
-	if len(problems) > 0 {
-		r.malformed(d, c, problems)
-		return nil
-	}
 	return r.handover.once(ctx, source, c, d.correlated, func() error {
-		wait := 250 * time.Millisecond
-		for {
+		return r.persist(ctx, living, func() error {
+			if len(problems) > 0 {
+				return r.malformed(ctx, d, c, document, problems)
+			}
 			_, err := r.submit(ctx, d, true)
-			if err == nil || ctx.Err() != nil {
-				return err
-			}
-			r.log.Warn("a command cannot be journalled, trying again", "device", d.devEUI, "after", wait, "err", err)
-			timer := time.NewTimer(wait)
-			select {
-			case <-timer.C:
-			case <-ctx.Done():
-				timer.Stop()
-				return err
-			case <-living.Done():
-				timer.Stop()
-				return err
-			}
-			wait = min(2*wait, takeAgainMax)
-		}
+			return err
+		})
 	})
+}
+
+// persist calls f again and again until it has made a command durable, or the
+// session ends.
+func (r *runner) persist(ctx, living context.Context, f func() error) error {
+	wait := 250 * time.Millisecond
+	for {
+		err := f()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		r.log.Warn("a command cannot be journalled, trying again", "after", wait, "err", err)
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return err
+		case <-living.Done():
+			timer.Stop()
+			return err
+		}
+		wait = min(2*wait, takeAgainMax)
+	}
 }
 
 // submit makes a command durable. A command that is refused for good is told
@@ -87,16 +96,30 @@ func (r *runner) submit(ctx context.Context, d *downlink, report bool) (*sluice.
 	return m, f
 }
 
-// malformed tells of a document that is meant as a downlink and cannot be one.
-func (r *runner) malformed(d *downlink, c sluice.Command, problems []sluice.Problem) {
+// malformed tells of a document that is meant as a downlink and cannot be one:
+// the operator, and the application too where a device is known.
+func (r *runner) malformed(ctx context.Context, d *downlink, c sluice.Command, document []byte, problems []sluice.Problem) error {
 	text := make([]string, 0, len(problems))
 	for _, p := range problems {
 		text = append(text, p.Path+": "+p.Message)
 	}
+	cause := strings.Join(text, " ")
+	devEUI := d.devEUI
+	if devEUI == "" {
+		devEUI, _ = report.DevEUI(c.DevEUI) // as the topic says
+	}
+	if devEUI != "" {
+		m := &sluice.Message{Kind: sluice.KindDownlink, DevEUI: devEUI, Connection: r.id, Document: document}
+		f := &sluice.Failure{Verdict: sluice.Permanent, Reason: sluice.ReasonMalformed, Message: cause}
+		if err := r.o.Reports.Handle(ctx, Rejected(m, f, r.o.Clock())); err != nil {
+			return err
+		}
+	}
 	e := r.event(sluice.LevelWarning, sluice.EventDownlinkIgnored, "Downlink ignored",
-		"What came on "+c.Source+" cannot be sent to a device: "+strings.Join(text, " "), nil)
-	e.Reason, e.DevEUI = sluice.ReasonMalformed, d.devEUI
-	r.tally.add(e)
+		"What came on "+c.Source+" cannot be sent to a device: "+cause, nil)
+	e.Reason, e.DevEUI = sluice.ReasonMalformed, devEUI
+	r.tally.addCause(e, cause)
+	return nil
 }
 
 // request is a command that came over HTTP.

@@ -216,6 +216,19 @@ func TestMalformedIsToldAndAcknowledged(t *testing.T) {
 		if len(events) != 1 || events[0].Detail != want || events[0].Reason != sluice.ReasonMalformed || len(b.taken()) != 0 {
 			t.Errorf("events %+v", events)
 		}
+		if len(b.reports) != 1 || b.reports[0].DevEUI != "0000000000000001" || events[0].DevEUI != "0000000000000001" ||
+			!strings.Contains(string(b.reports[0].Document), "but its topic for 0000000000000001.") {
+			t.Errorf("reports %+v", b.reports)
+		}
+		// Another cause is told at once, the same one in the summary.
+		for range 3 {
+			if err := b.subscriber().take(t.Context(), fromTopic(strings.Replace(command, "0103", "01x3", 1))); err != nil {
+				t.Error(err)
+			}
+		}
+		if n := len(b.seen(sluice.EventDownlinkIgnored)); n != 2 || len(b.reports) < 2 {
+			t.Errorf("%d events, %d reports", n, len(b.reports))
+		}
 	})
 }
 

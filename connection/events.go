@@ -2,6 +2,7 @@ package connection
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -11,6 +12,9 @@ import (
 // title names the connection in sentences, as ThingPark does.
 func (r *runner) title() string {
 	if s := r.settings.Load(); s != nil {
+		if s.name != "" {
+			return fmt.Sprintf("connection %q (%s) with id %s", s.name, s.connectorID, r.id)
+		}
 		return "connection " + s.connectorID + " with id " + r.id
 	}
 	return "connection with id " + r.id

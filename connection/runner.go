@@ -88,6 +88,9 @@ func newRunner(o *Options, c sluice.Connection, after <-chan struct{}) *runner {
 // change tells the runner of another configuration.
 func (r *runner) change(c sluice.Connection) {
 	r.mu.Lock()
+	if r.next.Revision != c.Revision || r.next.Active != c.Active {
+		r.shown.Applied, r.shown.Reason = false, "The change is being applied."
+	}
 	r.next = &c
 	r.mu.Unlock()
 	select {
@@ -234,7 +237,11 @@ func (r *runner) settle() {
 	if r.state() == sluice.StateClosing {
 		r.toClosed()
 	}
-	if r.want.Active || r.want.ID == "" || r.state() == sluice.StateDeactivated || r.quitting {
+	if r.want.Active || r.want.ID == "" || r.quitting {
+		return
+	}
+	if r.state() == sluice.StateDeactivated {
+		r.applied()
 		return
 	}
 	r.applied()

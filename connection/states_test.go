@@ -23,9 +23,9 @@ func TestOpensAndTellsEachState(t *testing.T) {
 		b.apply(connection(1, ""))
 		b.wantState(sluice.StateOpened)
 		want := []string{
-			"connection.opening Connection opening: Opening connection actility-aws-iot with id 8 ...",
-			"connection.opening Connection authenticating: Authenticating connection actility-aws-iot with id 8 ...",
-			"connection.opened Connection opened: Connection actility-aws-iot with id 8 is open.",
+			"connection.opening Connection opening: Opening connection \"Test\" (actility-aws-iot) with id 8 ...",
+			"connection.opening Connection authenticating: Authenticating connection \"Test\" (actility-aws-iot) with id 8 ...",
+			"connection.opened Connection opened: Connection \"Test\" (actility-aws-iot) with id 8 is open.",
 		}
 		if d := cmp.Diff(want, b.labels()); d != "" {
 			t.Error(d)
@@ -49,7 +49,7 @@ func TestRefusedIdentityBacksOffFurther(t *testing.T) {
 		b.wantState(sluice.StateAuthenticationFailed)
 		failed := b.seen(sluice.EventConnectionFailed)
 		if len(failed) != 1 || failed[0].Reason != sluice.ReasonAuthentication || failed[0].Hint != "Mend it." ||
-			failed[0].Detail != "Unable to open connection actility-aws-iot with id 8: Refused: authentication. Next try in 3.8s." {
+			failed[0].Detail != "Unable to open connection \"Test\" (actility-aws-iot) with id 8: Refused: authentication. Next try in 3.8s." {
 			t.Errorf("events %+v", failed)
 		}
 		if s, _ := b.Status("8"); s.Reason != "Refused: authentication." || !s.Applied {
@@ -125,7 +125,7 @@ func TestLostSessionIsReopened(t *testing.T) {
 		b.wantState(sluice.StateOpened)
 		lost := b.seen(sluice.EventSessionLost)
 		if len(lost) != 1 || lost[0].Reason != sluice.ReasonDisconnected ||
-			lost[0].Detail != "Session "+victim.id+" of connection actility-aws-iot with id 8 was lost: The link was cut." {
+			lost[0].Detail != "Session "+victim.id+" of connection \"Test\" (actility-aws-iot) with id 8 was lost: The link was cut." {
 			t.Fatalf("events %+v", lost)
 		}
 		b.pass(time.Second)

@@ -20,8 +20,13 @@ import (
 func (r *runner) compare() {
 	switch {
 	case r.active.essence == r.essence:
+		back := r.candidate != nil
 		r.dropCandidate()
 		r.applied()
+		if back {
+			r.record(sluice.LevelInfo, sluice.EventConnectionApplied, "Connection applied",
+				"The configuration of "+r.title()+" is the one in force again.", nil)
+		}
 	case r.candidate != nil && r.candidate.essence == r.essence:
 		// It is on its way.
 	default:

@@ -261,3 +261,40 @@ func TestChangeWhileClosing(t *testing.T) {
 		}
 	})
 }
+
+// From Apply on, a change is not in force before it is; an edit of a connection
+// that is not active is at once.
+func TestChangeIsShownAtOnce(t *testing.T) {
+	run(t, func(t *testing.T, b *bench) {
+		b.apply(connection(1, ""))
+		shown := func(applied bool, reason string) {
+			t.Helper()
+			if s, _ := b.Status("8"); s.Applied != applied || s.Reason != reason {
+				t.Errorf("applied %v, reason %q", s.Applied, s.Reason)
+			}
+		}
+		b.Apply([]sluice.Connection{connection(2, `"uplinkTopicPattern":"x"`)})
+		shown(false, "The change is being applied.")
+		b.pass(time.Second)
+		shown(true, "")
+		c := connection(3, "")
+		c.Active = false
+		b.apply(c)
+		shown(true, "")
+		c.Revision = 4
+		b.Apply([]sluice.Connection{c})
+		b.pass(time.Second)
+		shown(true, "")
+
+		// Back to what is in force: told too.
+		b.apply(connection(5, ""))
+		b.set(unreachable)
+		b.apply(connection(6, `"uplinkTopicPattern":"y"`))
+		before := len(b.seen(sluice.EventConnectionApplied))
+		b.apply(connection(7, ""))
+		shown(true, "")
+		if n := len(b.seen(sluice.EventConnectionApplied)); n != before+1 {
+			t.Errorf("%d events", n-before)
+		}
+	})
+}

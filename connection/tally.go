@@ -23,7 +23,11 @@ type kind struct {
 	event  sluice.EventType
 	label  string
 	reason sluice.Reason
+	cause  string
 }
+
+// tallyKinds bounds how many causes are told apart.
+const tallyKinds = 64
 
 type counted struct {
 	number int          // since the last summary, besides the one told at once
@@ -35,9 +39,15 @@ func newTally(events sluice.Recorder) *tally {
 }
 
 // add tells an event, or counts it.
-func (t *tally) add(e sluice.Event) {
-	k := kind{e.Type, e.Label, e.Reason}
+func (t *tally) add(e sluice.Event) { t.addCause(e, "") }
+
+// addCause is add for events that are the same only with the same cause.
+func (t *tally) addCause(e sluice.Event, cause string) {
+	k := kind{e.Type, e.Label, e.Reason, cause}
 	t.mu.Lock()
+	if len(t.kinds) >= tallyKinds {
+		k.cause = ""
+	}
 	c, ok := t.kinds[k]
 	if ok {
 		c.number++

@@ -16,6 +16,7 @@ import (
 // its sessions. They never change; a new value takes the place of the old.
 type settings struct {
 	connectorID string
+	name        string // of the connection, for people
 	common      sluice.Common
 	validity    time.Duration // 0: no limit
 	limiter     *rate.Limiter // nil: no limit
@@ -26,7 +27,7 @@ type settings struct {
 // newSettings reads the settings of a connection. old is what was in force, or
 // nil: a limiter whose rate did not change is kept, with what it has counted.
 func newSettings(c sluice.Connection, common sluice.Common, publicURL string, old *settings) *settings {
-	s := &settings{connectorID: c.ConnectorID, common: common, strategy: strategyOf(common.ReconnectStrategy)}
+	s := &settings{connectorID: c.ConnectorID, name: clip(c.Name), common: common, strategy: strategyOf(common.ReconnectStrategy)}
 	if d, err := parseValidity(common.UplinkTimeValidity); err == nil {
 		s.validity = d
 	}
