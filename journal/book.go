@@ -120,7 +120,7 @@ func (j *Journal) writeSome(pub *publisher, ps []*place) {
 		}
 		p.mu.Unlock()
 		if out[i].err != nil {
-			j.o.Log.Error("a position could not be written", "place", string(p.name), "error", out[i].err)
+			j.o.Log.Error("a position could not be written", "place", p.name.label(), "error", out[i].err)
 			j.books.changed(p, fresh)
 		}
 	}
@@ -141,7 +141,7 @@ func (j *Journal) loadBooks(ctx context.Context) error {
 			from = s.seq + 1
 			p := newPlace(Place(s.subject[len(bookPrefix):]))
 			if err := p.readBook(s.data); err != nil {
-				j.o.Log.Error("a position is damaged", "place", string(p.name))
+				j.o.Log.Error("a position is damaged", "place", p.name.label())
 				continue
 			}
 			p.written, p.trimmable = p.oldest(), p.oldest()

@@ -39,9 +39,9 @@ func (j *Journal) checkPlace(ctx context.Context, p *place) error {
 	switch {
 	case p.gone:
 	case last > p.last:
-		return fmt.Errorf("journal: the stream has entry %d of %s, %d are counted", last, p.name, p.last)
+		return fmt.Errorf("journal: the stream has entry %d of %s, %d are counted", last, p.name.label(), p.last)
 	case last < p.last && !p.done.has(p.last):
-		return fmt.Errorf("journal: entry %d of %s waits, the stream ends at %d", p.last, p.name, last)
+		return fmt.Errorf("journal: entry %d of %s waits, the stream ends at %d", p.last, p.name.label(), last)
 	}
 	return nil
 }
@@ -54,11 +54,11 @@ func (p *place) check() error {
 	w := &p.done
 	switch {
 	case !c.Holds():
-		return fmt.Errorf("journal: the counters of %s do not add up: %+v", p.name, c)
+		return fmt.Errorf("journal: the counters of %s do not add up: %+v", p.name.label(), c)
 	case w.floor > p.last || w.high > p.last:
-		return fmt.Errorf("journal: the position of %s is at %d and %d, its last entry is %d", p.name, w.floor, w.high, p.last)
+		return fmt.Errorf("journal: the position of %s is at %d and %d, its last entry is %d", p.name.label(), w.floor, w.high, p.last)
 	case uint64(len(w.parked)) > w.floor:
-		return fmt.Errorf("journal: %d entries of %s are parked, the position is at %d", len(w.parked), p.name, w.floor)
+		return fmt.Errorf("journal: %d entries of %s are parked, the position is at %d", len(w.parked), p.name.label(), w.floor)
 	}
 	return nil
 }

@@ -339,7 +339,7 @@ func (c *committer) fail(bundles []*building, cause error) {
 	for _, b := range bundles {
 		c.j.unsure[b.place] = struct{}{}
 		c.j.stats.refused.Add(uint64(len(b.entries)))
-		c.j.o.Log.Error("commit failed", "place", string(b.place.name), "entries", len(b.entries), "error", cause)
+		c.j.o.Log.Error("commit failed", "place", b.place.name.label(), "entries", len(b.entries), "error", cause)
 		for i := range b.entries {
 			b.entries[i].w.settle(err)
 		}
@@ -398,7 +398,7 @@ func (j *Journal) lastOf(ctx context.Context, name Place) (number, seq uint64, e
 	}
 	b, err := openBundle(s.data)
 	if err != nil {
-		return 0, 0, fmt.Errorf("journal: the last message of %s: %w", name, err)
+		return 0, 0, fmt.Errorf("journal: the last message of %s: %w", name.label(), err)
 	}
 	return b.last(), s.seq, nil
 }

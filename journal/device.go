@@ -137,7 +137,7 @@ var errExpired = errors.New("the entry has expired")
 func (r *reader) handle(ctx context.Context, m *sluice.Message) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			r.j.o.Log.Error("a handler panicked", "place", string(r.p.name), "message", m.ID,
+			r.j.o.Log.Error("a handler panicked", "place", r.p.name.label(), "message", m.ID,
 				"panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 			err = &sluice.Failure{
 				Verdict: sluice.Retry, Reason: sluice.ReasonInternal,

@@ -20,7 +20,7 @@ func (j *Journal) Drop(ctx context.Context, name Place) error {
 	if p.reader != nil || p.gone {
 		p.mu.Unlock()
 		j.committing.Unlock()
-		return sluice.Errorf(sluice.CodeConflict, "The entries of %s are in use.", name)
+		return sluice.Errorf(sluice.CodeConflict, "The entries of %s are in use.", name.label())
 	}
 	p.gone = true
 	p.mu.Unlock()
@@ -35,7 +35,7 @@ func (j *Journal) Drop(ctx context.Context, name Place) error {
 		p.mu.Lock()
 		p.gone = false
 		p.mu.Unlock()
-		return fmt.Errorf("journal: drop %s: %w", name, err)
+		return fmt.Errorf("journal: drop %s: %w", name.label(), err)
 	}
 	delete(j.places, name)
 	return nil

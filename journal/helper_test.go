@@ -107,7 +107,7 @@ func (b *bench) read(p Place, o ReadOptions) (stop func()) {
 	go func() { done <- b.j.Read(ctx, p, o) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
-		if err := <-done; err != nil {
+		if err := <-done; err != nil && !b.crashed {
 			b.t.Errorf("Read: %v", err)
 		}
 	})

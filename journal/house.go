@@ -153,7 +153,7 @@ func (j *Journal) trimPlace(ctx context.Context, p *place, history time.Duration
 func (j *Journal) purge(ctx context.Context, name Place, before uint64) error {
 	err := j.stream.Purge(ctx, jetstream.WithPurgeSubject(string(name)), jetstream.WithPurgeSequence(before))
 	if err != nil {
-		return fmt.Errorf("journal: purge %s: %w", name, err)
+		return fmt.Errorf("journal: purge %s: %w", name.label(), err)
 	}
 	return nil
 }
@@ -207,7 +207,7 @@ func (j *Journal) firstSince(ctx context.Context, p *place, t time.Time) (number
 func (j *Journal) expiredEvent(p *place, n uint64) {
 	e := sluice.Event{
 		Level: sluice.LevelWarning, Type: sluice.EventUplinkExpired, Label: "Uplinks expired", Reason: sluice.ReasonExpired,
-		Detail: fmt.Sprintf("%d entries of %s were not delivered within %s.", n, p.name, j.o.Retention),
+		Detail: fmt.Sprintf("%d entries of %s were not delivered within %s.", n, p.name.label(), j.o.Retention),
 	}
 	if name, ok := cutUp(p.name); ok {
 		e.Connection = name

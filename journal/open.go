@@ -211,6 +211,6 @@ func (j *Journal) loadUnknown(ctx context.Context, p *place) error {
 	}
 	p.last = b.first - 1
 	p.giveUp(p.last, s.seq, Delivered)
-	j.gapEvent(p, fmt.Sprintf("The position of %s is lost. What is kept of it is delivered again, from entry %d on.", p.name, b.first))
+	j.gapEvent(p, fmt.Sprintf("The position of %s is lost. What is kept of it is delivered again, from entry %d on.", p.name.label(), b.first))
 	return nil
 }

@@ -41,10 +41,10 @@ func (r *reader) restore(ctx context.Context) error {
 		case errors.Is(err, errDamaged), errors.Is(err, errNotFound):
 			r.lose(w.number)
 		case r.j.o.Reads.IsClosed():
-			return fmt.Errorf("journal: read %s: %w", p.name, err)
+			return fmt.Errorf("journal: read %s: %w", p.name.label(), err)
 		default:
 			failures++
-			r.j.o.Log.Warn("cannot read the stream", "place", string(p.name), "error", err)
+			r.j.o.Log.Warn("cannot read the stream", "place", p.name.label(), "error", err)
 			r.sleep(ctx, backoff(failures, r.j.o.Rand()))
 			continue
 		}

@@ -3,6 +3,7 @@ package journal
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"strings"
 	"sync"
 
 	"sluice"
@@ -31,6 +32,15 @@ func Up(connection string) Place {
 
 // Down is the place of the commands for a network.
 func Down(network string) Place { return Place(downPrefix + network) }
+
+// label is the place in logs, events and errors: without the id of a network,
+// which is the secret part of the address that its reports are posted to.
+func (p Place) label() string {
+	if strings.HasPrefix(string(p), downPrefix) {
+		return strings.TrimSuffix(downPrefix, ".")
+	}
+	return string(p)
+}
 
 // placeOf returns the place of a message.
 func placeOf(m *sluice.Message) (Place, error) {

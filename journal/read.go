@@ -153,7 +153,7 @@ func (r *reader) attach() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.reader != nil || p.gone {
-		return sluice.Errorf(sluice.CodeConflict, "The entries of %s are being read already, or deleted.", p.name)
+		return sluice.Errorf(sluice.CodeConflict, "The entries of %s are being read already, or deleted.", p.name.label())
 	}
 	p.reader = r
 	r.next, r.nextSeq = p.done.floor+1, p.seq
@@ -179,7 +179,7 @@ func (r *reader) detach(cancel context.CancelFunc) error {
 	if busy && !r.wait(r.o.Grace) {
 		cancel()
 		if !r.wait(abandonment) {
-			err = fmt.Errorf("journal: a handler of %s does not end", p.name)
+			err = fmt.Errorf("journal: a handler of %s does not end", p.name.label())
 		}
 	}
 	p.mu.Lock()
@@ -225,10 +225,10 @@ func (r *reader) feed(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case r.j.o.Reads.IsClosed():
-			return fmt.Errorf("journal: read %s: %w", r.p.name, err)
+			return fmt.Errorf("journal: read %s: %w", r.p.name.label(), err)
 		}
 		failures++
-		r.j.o.Log.Warn("cannot read the stream", "place", string(r.p.name), "error", err)
+		r.j.o.Log.Warn("cannot read the stream", "place", r.p.name.label(), "error", err)
 		r.sleep(ctx, backoff(failures, r.j.o.Rand()))
 	}
 	return nil

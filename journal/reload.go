@@ -88,7 +88,7 @@ func (r *reader) unloadable(d *device, w waiting, err error) {
 		}
 		p.mu.Unlock()
 		if r.base.Err() == nil {
-			r.j.o.Log.Warn("cannot read the stream", "place", string(p.name), "error", err)
+			r.j.o.Log.Warn("cannot read the stream", "place", p.name.label(), "error", err)
 		}
 		return
 	}
@@ -262,7 +262,7 @@ func (j *Journal) lost(p *place, first, last, n uint64) {
 		return
 	}
 	j.stats.lost.Add(n)
-	j.gapEvent(p, fmt.Sprintf("%d entries of %s cannot be read, between numbers %d and %d. They are counted as failed.", n, p.name, first, last))
+	j.gapEvent(p, fmt.Sprintf("%d entries of %s cannot be read, between numbers %d and %d. They are counted as failed.", n, p.name.label(), first, last))
 }
 
 func (j *Journal) gapEvent(p *place, detail string) {

@@ -93,7 +93,7 @@ func (j *Journal) find(ctx context.Context, name Place, number, from, to uint64)
 func (j *Journal) shareEvent(p *place, n uint64) {
 	e := sluice.Event{
 		Level: sluice.LevelWarning, Type: sluice.EventJournalShare, Label: "Backlog too large", Reason: sluice.ReasonExpired,
-		Detail: fmt.Sprintf("What waits in %s takes more than its share of the disk, %d MiB. Its %d oldest entries are given up.", p.name, j.o.Share>>20, n),
+		Detail: fmt.Sprintf("What waits in %s takes more than its share of the disk, %d MiB. Its %d oldest entries are given up.", p.name.label(), j.o.Share>>20, n),
 		Hint:   "Find out why they are not delivered.",
 	}
 	if name, ok := cutUp(p.name); ok {

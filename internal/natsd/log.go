@@ -1,9 +1,11 @@
 package natsd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -45,7 +47,17 @@ func (l *logger) forget() {
 // an embedded one is detail.
 func (l *logger) Noticef(format string, v ...any) { l.log.Debug(fmt.Sprintf(format, v...)) }
 
-func (l *logger) Warnf(format string, v ...any) { l.log.Warn(fmt.Sprintf(format, v...)) }
+// Warnf hands a warning on. What the server says when it rebuilds its index is
+// normal after each end that was not orderly, and detail: the files were
+// verified before.
+func (l *logger) Warnf(format string, v ...any) {
+	line := fmt.Sprintf(format, v...)
+	level := slog.LevelWarn
+	if strings.Contains(line, "] Stream state ") || strings.Contains(line, "Recovering stream state from index") {
+		level = slog.LevelDebug
+	}
+	l.log.Log(context.Background(), level, line)
+}
 
 func (l *logger) Errorf(format string, v ...any) { l.log.Error(fmt.Sprintf(format, v...)) }
 
