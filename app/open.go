@@ -38,12 +38,12 @@ func (a *App) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	conn, reads, err := a.openJetStream(ctx)
+	js, err := a.openJetStream(ctx)
 	if err != nil {
 		return err
 	}
 	if a.store, err = store.Open(ctx, store.Options{
-		Conn: conn, Sealer: key, ForgetSecrets: o.ForgetSecrets, Clock: o.Clock, Log: o.Log,
+		Conn: js.writes, Sealer: key, ForgetSecrets: o.ForgetSecrets, Clock: o.Clock, Log: o.Log,
 	}); err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func (a *App) open(ctx context.Context) error {
 		o.Log.Warn(w)
 	}
 	if a.journal, err = journal.Open(ctx, journal.Options{
-		Conn: conn, Reads: reads, Dir: dir.Path(), Events: a.store, Clock: o.Clock, Log: o.Log,
+		Conn: js.writes, Reads: js.reads, Dir: dir.Path(), Restart: js.server.Restart, Damage: js.damage(), Events: a.store, Clock: o.Clock, Log: o.Log,
 	}); err != nil {
 		return err
 	}
@@ -74,23 +74,36 @@ func (a *App) open(ctx context.Context) error {
 	return nil
 }
 
-// openJetStream starts the embedded server and connects twice: reads go their
-// own way, so that a long one does not stand before a commit.
-func (a *App) openJetStream(ctx context.Context) (writes, reads *nats.Conn, err error) {
-	server, err := natsd.Start(ctx, natsd.Options{Dir: a.dir.JournalDir(), SyncAlways: true, Log: a.options.Log})
-	if err != nil {
-		return nil, nil, err
+// jetStream is the embedded server with two connections: reads go their own
+// way, so that a long one does not stand before a commit.
+type jetStream struct {
+	server        *natsd.Server
+	writes, reads *nats.Conn
+}
+
+// damage says what was found damaged on the disk.
+func (js jetStream) damage() []string {
+	var texts []string
+	for _, d := range js.server.Damage() {
+		texts = append(texts, d.String())
 	}
-	a.cleanup(server.Close)
-	if writes, err = server.Connect(); err != nil {
-		return nil, nil, err
+	return texts
+}
+
+func (a *App) openJetStream(ctx context.Context) (js jetStream, err error) {
+	if js.server, err = natsd.Start(ctx, natsd.Options{Dir: a.dir.JournalDir(), SyncAlways: true, Log: a.options.Log}); err != nil {
+		return js, err
 	}
-	a.cleanup(writes.Close)
-	if reads, err = server.Connect(); err != nil {
-		return nil, nil, err
+	a.cleanup(js.server.Close)
+	if js.writes, err = js.server.Connect(); err != nil {
+		return js, err
 	}
-	a.cleanup(reads.Close)
-	return writes, reads, nil
+	a.cleanup(js.writes.Close)
+	if js.reads, err = js.server.Connect(); err != nil {
+		return js, err
+	}
+	a.cleanup(js.reads.Close)
+	return js, nil
 }
 
 // wire makes the rooms that live in memory and ties them together.
