@@ -19,12 +19,7 @@ import (
 // another certificate, which takes over without a loss or a copy; then to one
 // that AWS does not know, which is not applied: the old sessions go on.
 func TestChangeWithoutAGap(t *testing.T) {
-	w, data, listen := world(t, 30), t.TempDir(), freePort(t)
-	p := serve(t, data, listen)
-	if err := w.Configure(t.Context(), p.api, nil); err != nil {
-		t.Fatal(err)
-	}
-	p.opened(w.ConnectionID)
+	w, p := opened(t, 30, nil)
 	stop := background(t, func(ctx context.Context) error { return w.Post(ctx, demo.Load{Rate: 400}) })
 	flow := func(n int) {
 		t.Helper()
@@ -173,7 +168,7 @@ func TestSecretsAreSealed(t *testing.T) {
 	if err := os.Remove(filepath.Join(data, "secret.key")); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(binary, "serve", "--data", data, "--listen", listen).CombinedOutput()
+	out, err := exec.Command(binary, "serve", "--data", p.data, "--listen", listen).CombinedOutput()
 	if err == nil {
 		t.Fatal("started although the key is lost")
 	}
@@ -202,12 +197,7 @@ func (p *process) downlinkPath(id string) string {
 // TestRefusedCommandIsReported sends a command that the network server
 // refuses: the application is told, on the topic of the device's uplinks.
 func TestRefusedCommandIsReported(t *testing.T) {
-	w, data, listen := world(t, 2), t.TempDir(), freePort(t)
-	p := serve(t, data, listen)
-	if err := w.Configure(t.Context(), p.api, nil); err != nil {
-		t.Fatal(err)
-	}
-	p.opened(w.ConnectionID)
+	w, p := opened(t, 2, nil)
 	if err := w.Post(t.Context(), demo.Load{Rate: 100, Count: 4}); err != nil {
 		t.Fatal(err)
 	}

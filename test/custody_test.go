@@ -17,12 +17,7 @@ import (
 // MQTT, things made, commands back; then an orderly end and a second start.
 func TestWayOfAMessage(t *testing.T) {
 	const devices = 20
-	w, data, listen := world(t, devices), t.TempDir(), freePort(t)
-	p := serve(t, data, listen)
-	if err := w.Configure(t.Context(), p.api, nil); err != nil {
-		t.Fatal(err)
-	}
-	p.opened(w.ConnectionID)
+	w, p := opened(t, devices, nil)
 	if err := w.Post(t.Context(), demo.Load{Rate: 300, Count: 600}); err != nil {
 		t.Fatal(err)
 	}
@@ -47,14 +42,14 @@ func TestWayOfAMessage(t *testing.T) {
 	})
 
 	// A second process on the directory is refused, and says why.
-	out, err := exec.Command(binary, "serve", "--data", data, "--listen", "127.0.0.1:0").CombinedOutput()
+	out, err := exec.Command(binary, "serve", "--data", p.data, "--listen", "127.0.0.1:0").CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "in use") {
 		t.Errorf("second process: %v\n%s", err, out)
 	}
 
 	creates := w.AWS.Calls("CreateThing")
 	p.terminate()
-	p = serve(t, data, listen)
+	p = p.again()
 	p.opened(w.ConnectionID)
 	if err := w.Post(t.Context(), demo.Load{Rate: 300, Count: 200}); err != nil {
 		t.Fatal(err)
@@ -73,12 +68,7 @@ func TestWayOfAMessage(t *testing.T) {
 // TestRestartWithBacklog keeps what waits for a stopped connection through a
 // restart, and delivers it in order once the connection is active again.
 func TestRestartWithBacklog(t *testing.T) {
-	w, data, listen := world(t, 10), t.TempDir(), freePort(t)
-	p := serve(t, data, listen)
-	if err := w.Configure(t.Context(), p.api, nil); err != nil {
-		t.Fatal(err)
-	}
-	p.opened(w.ConnectionID)
+	w, p := opened(t, 10, nil)
 	put(t, p, w.ConnectionID, func(c map[string]any) { c["active"] = false })
 	wait(t, "the connection to stop", func() bool { return p.connection(w.ConnectionID).State == "DEACTIVATED" })
 	if err := w.Post(t.Context(), demo.Load{Rate: 500, Count: 1000}); err != nil {
@@ -94,7 +84,7 @@ func TestRestartWithBacklog(t *testing.T) {
 	}
 	p.terminate()
 
-	p = serve(t, data, listen)
+	p = p.again()
 	if c := p.counters(w.ConnectionID); c != want {
 		t.Fatalf("counters after the restart = %+v, want %+v", c, want)
 	}
@@ -124,12 +114,7 @@ func TestKill(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("SLUICE_KILLS")); err == nil {
 		kills = n
 	}
-	w, data, listen := world(t, 50), t.TempDir(), freePort(t)
-	p := serve(t, data, listen)
-	if err := w.Configure(t.Context(), p.api, nil); err != nil {
-		t.Fatal(err)
-	}
-	p.opened(w.ConnectionID)
+	w, p := opened(t, 50, nil)
 	stop := background(t, func(ctx context.Context) error { return w.Post(ctx, demo.Load{Rate: 600}) })
 	stopCommands := background(t, func(ctx context.Context) error { return command(ctx, w) })
 	seed := rand.Uint64()
@@ -140,7 +125,7 @@ func TestKill(t *testing.T) {
 		at := before + 100 + random.IntN(600)
 		wait(t, "reports to flow", func() bool { return w.Totals().Accepted >= at })
 		p.kill()
-		p = serve(t, data, listen)
+		p = p.again()
 		if c := p.counters(w.ConnectionID); !c.holds() {
 			t.Fatalf("kill %d: the law of the counters does not hold: %+v", i, c)
 		}
@@ -178,12 +163,7 @@ func command(ctx context.Context, w *demo.World) error {
 // TestCommandsWait sends commands while all links are cut, and while Sluice is
 // stopped: AWS keeps them, and each arrives once.
 func TestCommandsWait(t *testing.T) {
-	w, data, listen := world(t, 5), t.TempDir(), freePort(t)
-	p := serve(t, data, listen)
-	if err := w.Configure(t.Context(), p.api, nil); err != nil {
-		t.Fatal(err)
-	}
-	p.opened(w.ConnectionID)
+	w, p := opened(t, 5, nil)
 	if err := w.Post(t.Context(), demo.Load{Rate: 100, Count: 10}); err != nil {
 		t.Fatal(err)
 	}
@@ -201,12 +181,12 @@ func TestCommandsWait(t *testing.T) {
 	settled(t, w, false)
 	p.terminate()
 	send()
-	p = serve(t, data, listen)
+	p = p.again()
 	settled(t, w, false)
 	// A crash repeats what was done since the cursor was last written.
 	p.kill()
 	send()
-	p = serve(t, data, listen)
+	p = p.again()
 	settled(t, w, true)
 	if got := w.Totals(); got.Commands != 15 {
 		t.Errorf("totals = %+v", got)
@@ -216,13 +196,8 @@ func TestCommandsWait(t *testing.T) {
 
 // TestTermination delivers what waits before it ends.
 func TestTermination(t *testing.T) {
-	w, data, listen := world(t, 20), t.TempDir(), freePort(t)
-	p := serve(t, data, listen)
 	// One paced session: what is posted at once takes seconds to deliver.
-	if err := w.Configure(t.Context(), p.api, func(c map[string]any) { c["poolSize"] = 1 }); err != nil {
-		t.Fatal(err)
-	}
-	p.opened(w.ConnectionID)
+	w, p := opened(t, 20, func(c map[string]any) { c["poolSize"] = 1 })
 	if err := w.Post(t.Context(), demo.Load{Count: 400}); err != nil {
 		t.Fatal(err)
 	}
@@ -238,12 +213,7 @@ func TestTermination(t *testing.T) {
 // TestOutage takes AWS away while reports flow: what was accepted meanwhile
 // arrives when it is back, each device's in order.
 func TestOutage(t *testing.T) {
-	w, data, listen := world(t, 30), t.TempDir(), freePort(t)
-	p := serve(t, data, listen)
-	if err := w.Configure(t.Context(), p.api, nil); err != nil {
-		t.Fatal(err)
-	}
-	p.opened(w.ConnectionID)
+	w, p := opened(t, 30, nil)
 	stop := background(t, func(ctx context.Context) error { return w.Post(ctx, demo.Load{Rate: 400}) })
 	flow := func(n int) {
 		before := w.Totals().Accepted

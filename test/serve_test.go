@@ -50,10 +50,11 @@ func TestMain(m *testing.M) {
 
 // process is a running `sluice serve`.
 type process struct {
-	t    *testing.T
-	cmd  *exec.Cmd
-	api  demo.REST
-	exit chan error
+	t            *testing.T
+	cmd          *exec.Cmd
+	api          demo.REST
+	exit         chan error
+	data, listen string
 
 	mu     sync.Mutex
 	stderr strings.Builder
@@ -75,7 +76,7 @@ func freePort(t *testing.T) string {
 func serve(t *testing.T, data, listen string, more ...string) *process {
 	t.Helper()
 	args := append([]string{"serve", "--data", data, "--listen", listen, "--drain", "10s"}, more...)
-	p := &process{t: t, cmd: exec.Command(binary, args...), exit: make(chan error, 1)}
+	p := &process{t: t, cmd: exec.Command(binary, args...), exit: make(chan error, 1), data: data, listen: listen}
 	p.api.Base = "http://" + listen
 	pipe, err := p.cmd.StderrPipe()
 	if err != nil {
@@ -108,6 +109,25 @@ func serve(t *testing.T, data, listen string, more ...string) *process {
 	}
 	p.api.Token = strings.TrimSpace(string(token))
 	return p
+}
+
+// opened starts the world and a Sluice in it, with an open connection; change
+// alters its configuration.
+func opened(t *testing.T, devices int, change func(map[string]any)) (*demo.World, *process) {
+	t.Helper()
+	w := world(t, devices)
+	p := serve(t, t.TempDir(), freePort(t))
+	if err := w.Configure(t.Context(), p.api, change); err != nil {
+		t.Fatal(err)
+	}
+	p.opened(w.ConnectionID)
+	return w, p
+}
+
+// again starts a process that has ended another time, with more flags.
+func (p *process) again(more ...string) *process {
+	p.t.Helper()
+	return serve(p.t, p.data, p.listen, more...)
 }
 
 func (p *process) run(stderr io.Reader) {
@@ -198,9 +218,14 @@ func world(t *testing.T, devices int) *demo.World {
 // world to be content.
 func settled(t *testing.T, w *demo.World, duplicatesMayBe bool) {
 	t.Helper()
-	deadline := time.Now().Add(time.Minute)
-	for !w.Settled() && time.Now().Before(deadline) {
-		time.Sleep(10 * time.Millisecond) // a poll; wait would not say what is missing
+	// At the deadline Verdict says what is missing.
+	deadline := time.After(time.Minute)
+	for tick := time.Tick(10 * time.Millisecond); !w.Settled() && deadline != nil; {
+		select {
+		case <-tick:
+		case <-deadline:
+			deadline = nil
+		}
 	}
 	if err := w.Verdict(duplicatesMayBe); err != nil {
 		t.Fatalf("%v\n%+v", err, w.Totals())
