@@ -158,6 +158,9 @@ func (a *App) logEvent(e sluice.Event) {
 	a.options.Log.Log(context.Background(), level, e.Label+": "+e.Detail, more...)
 }
 
+// stopLimit is how long an end may take, beside the drain.
+const stopLimit = 20 * time.Second
+
 // Addr is the address that Sluice listens on.
 func (a *App) Addr() string { return a.listener.Addr().String() }
 
@@ -190,8 +193,8 @@ func (a *App) Close() { a.close() }
 
 // Run serves until ctx ends, then stops in the direction of the messages: the
 // door first, then what delivers, once it has delivered what it can within
-// Options.Drain, then the journal and the store. It returns nil after an
-// orderly end.
+// Options.Drain, then the journal and the store; all of it within Options.Drain
+// and 20 s. It returns nil after an orderly end.
 func (a *App) Run(ctx context.Context) error {
 	defer a.close()
 	drain := a.options.Drain
@@ -205,7 +208,7 @@ func (a *App) Run(ctx context.Context) error {
 			Detail: "The key was lost, and with it these secrets: " + m.String(), Hint: "Enter them again.",
 		})
 	}
-	return runStages(ctx, a.options.Log, []stage{
+	return runStages(ctx, a.options.Log, drain+stopLimit, []stage{
 		{"store", a.store.Run, 5 * time.Second},
 		{"journal", a.journal.Run, 5 * time.Second},
 		{"metrics", a.metrics.Run, 2 * time.Second},

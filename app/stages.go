@@ -18,11 +18,16 @@ type stage struct {
 	grace time.Duration
 }
 
+// lastMoment is what a stage has to end in once the limit is over: the journal
+// and the store, which end last, still write what they hold.
+const lastMoment = time.Second
+
 // runStages starts the stages in their order and, when ctx ends or one of
 // them fails, stops them one after another from the last to the first: so
 // whoever hands on is stopped before the one it hands to. A stage that does
-// not end within its grace is named in the error and left behind.
-func runStages(ctx context.Context, log *slog.Logger, stages []stage) error {
+// not end within its grace, or the limit of all, is named in the error and left
+// behind.
+func runStages(ctx context.Context, log *slog.Logger, limit time.Duration, stages []stage) error {
 	type running struct {
 		cancel context.CancelFunc
 		done   chan error
@@ -49,11 +54,13 @@ func runStages(ctx context.Context, log *slog.Logger, stages []stage) error {
 	case <-failed:
 	}
 	var errs []error
+	deadline := time.Now().Add(limit)
 	for i := len(stages) - 1; i >= 0; i-- {
 		s := stages[i]
 		begun := time.Now()
 		all[i].cancel()
-		timer := time.NewTimer(s.grace)
+		grace := min(s.grace, max(time.Until(deadline), lastMoment))
+		timer := time.NewTimer(grace)
 		select {
 		case err := <-all[i].done:
 			if err != nil && !errors.Is(err, context.Canceled) {
@@ -61,7 +68,7 @@ func runStages(ctx context.Context, log *slog.Logger, stages []stage) error {
 			}
 			log.Debug("stage ended", "stage", s.name, "took", time.Since(begun))
 		case <-timer.C:
-			errs = append(errs, fmt.Errorf("%s: did not end within %s", s.name, s.grace))
+			errs = append(errs, fmt.Errorf("%s: did not end within %s", s.name, grace))
 		}
 		timer.Stop()
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -39,7 +40,7 @@ func TestStagesStopInOrder(t *testing.T) {
 			} else {
 				stages = append(stages, stage{"odd", func(context.Context) error { return test.err }, time.Minute})
 			}
-			err := runStages(ctx, slog.New(slog.DiscardHandler), stages)
+			err := runStages(ctx, slog.New(slog.DiscardHandler), time.Minute, stages)
 			if want := []string{"door", "journal", "store"}; !slices.Equal(ended, want) {
 				t.Errorf("ended %v, want %v", ended, want)
 			}
@@ -60,10 +61,33 @@ func TestStageThatDoesNotEndIsNamed(t *testing.T) {
 	defer close(release)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	err := runStages(ctx, slog.New(slog.DiscardHandler), []stage{
+	err := runStages(ctx, slog.New(slog.DiscardHandler), time.Minute, []stage{
 		{"stuck", func(context.Context) error { <-release; return nil }, time.Millisecond},
 	})
 	if err == nil || !strings.Contains(err.Error(), "stuck: did not end") {
 		t.Errorf("error = %v", err)
 	}
+}
+
+func TestStopIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		stuck := func(context.Context) error { <-release; return nil }
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		begun := time.Now()
+		err := runStages(ctx, slog.New(slog.DiscardHandler), 5*time.Second, []stage{
+			{"store", func(ctx context.Context) error { <-ctx.Done(); return nil }, time.Hour},
+			{"second", stuck, time.Hour},
+			{"first", stuck, time.Hour},
+		})
+		if took := time.Since(begun); took != 5*time.Second+lastMoment {
+			t.Errorf("took %s", took)
+		}
+		if err == nil || !strings.Contains(err.Error(), "first") || !strings.Contains(err.Error(), "second") || strings.Contains(err.Error(), "store") {
+			t.Errorf("error = %v", err)
+		}
+		close(release)
+		synctest.Wait()
+	})
 }
