@@ -39,7 +39,7 @@ test: peers
 	@export PATH="$$PATH:/usr/sbin"; \
 	echo "go test -race ./...   (everything it prints: $(LOG))"; \
 	$(GO) test -race -timeout 20m -v ./... >$(LOG) 2>&1; status=$$?; \
-	if [ $$status != 0 ] && grep -q '^ThreadSanitizer: CHECK failed' $(LOG) && ! grep -q -E '^ *--- FAIL|DATA RACE' $(LOG); then \
+	if [ $$status != 0 ] && grep -q 'ThreadSanitizer: CHECK failed' $(LOG) && ! grep -q -E '^ *--- FAIL|DATA RACE' $(LOG); then \
 		again="$$(awk '$$1 == "FAIL" && $$2 ~ /^sluice/ {print $$2}' $(LOG))"; \
 		echo "the race detector itself broke down (ThreadSanitizer: CHECK failed); once more:" $$again; \
 		$(GO) test -race -timeout 20m -v $$again >>$(LOG) 2>&1; status=$$?; fi; \
