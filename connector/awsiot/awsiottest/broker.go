@@ -70,7 +70,7 @@ func (b *broker) start(leaf tls.Certificate) error {
 		return fmt.Errorf("listen for MQTT: %w", err)
 	}
 	b.listener = &listener{
-		net: l, log: b.options.Log, gone: b.gone, peers: map[*peer]bool{},
+		net: l, log: b.options.Log, gone: b.gone, goodbye: b.goodbye, peers: map[*peer]bool{},
 		tls: &tls.Config{
 			Certificates:           []tls.Certificate{leaf},
 			MinVersion:             tls.VersionTLS12,
@@ -103,6 +103,13 @@ func (b *broker) verify(c *x509.Certificate) error {
 func (b *broker) addr() string { return reachable(b.listener.net.Addr()) }
 
 func (b *broker) close() { _ = b.mqtt.Close() }
+
+// goodbye tells every client that the server ends.
+func (b *broker) goodbye() {
+	for _, cl := range b.connected() {
+		b.disconnect(cl, packets.ErrServerShuttingDown)
+	}
+}
 
 // disconnect ends a client's connection: MQTT 5 is told why, MQTT 3.1.1 has
 // no packet for it.
