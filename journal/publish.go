@@ -82,6 +82,14 @@ func (p *publisher) begin() {
 	}
 }
 
+// unknown says of all messages that nothing is known of them, those included
+// that are never sent: what is not in the stream for certain is not.
+func unknown(ms []outgoing) {
+	for i := range ms {
+		ms[i].seq, ms[i].err = 0, errNoAnswer
+	}
+}
+
 // each publishes the messages one after another without waiting in between.
 // With fenced, a message is taken only if the stream's last sequence is
 // lastSeq when it arrives, the next one lastSeq+1, and so on: when one is
@@ -89,13 +97,13 @@ func (p *publisher) begin() {
 // outcome was not known cannot slip in between.
 func (p *publisher) each(ms []outgoing, fenced bool, lastSeq uint64, timeout time.Duration) {
 	p.begin()
+	unknown(ms)
 	waiting := 0
 	for i := range ms {
 		m := &nats.Msg{Subject: ms[i].subject, Reply: p.reply(i), Data: ms[i].data}
 		if fenced {
 			m.Header = nats.Header{headerExpectedLast: {strconv.FormatUint(lastSeq+uint64(i), 10)}}
 		}
-		ms[i].seq, ms[i].err = 0, errNoAnswer
 		if err := p.nc.PublishMsg(m); err != nil {
 			ms[i].err = err
 			break
@@ -114,9 +122,7 @@ func (p *publisher) each(ms []outgoing, fenced bool, lastSeq uint64, timeout tim
 func (p *publisher) atomic(ms []outgoing, lastSeq uint64, timeout time.Duration) {
 	p.begin()
 	id := strings.TrimPrefix(p.inbox, nats.InboxPrefix) + strconv.FormatUint(p.round, 36)
-	for i := range ms {
-		ms[i].seq, ms[i].err = 0, errNoAnswer
-	}
+	unknown(ms)
 	for i := range ms {
 		m := &nats.Msg{Subject: ms[i].subject, Data: ms[i].data, Header: nats.Header{
 			headerBatchID:       {id},
