@@ -47,6 +47,10 @@ type Options struct {
 	KeyFile string
 	// ForgetSecrets makes a new key where the old one is lost.
 	ForgetSecrets bool
+	// Retention, History, Share and Reserve are the journal's: see
+	// [journal.Options].
+	Retention, History time.Duration
+	Share, Reserve     int64
 	// Drain is how long delivery goes on once a stop is asked for; default 5 s.
 	Drain   time.Duration
 	Version string

@@ -59,7 +59,9 @@ func (a *App) open(ctx context.Context) error {
 		o.Log.Warn(w)
 	}
 	if a.journal, err = journal.Open(ctx, journal.Options{
-		Conn: js.writes, Reads: js.reads, Dir: dir.Path(), Restart: js.server.Restart, Damage: js.damage(), Events: a.store, Clock: o.Clock, Log: o.Log,
+		Conn: js.writes, Reads: js.reads, Dir: dir.Path(), Restart: js.server.Restart, Damage: js.damage(),
+		Retention: o.Retention, History: o.History, Share: o.Share, Reserve: o.Reserve,
+		Events: a.store, Clock: o.Clock, Log: o.Log,
 	}); err != nil {
 		return err
 	}

@@ -30,6 +30,7 @@ type commandLine struct {
 	Others      bool   `default:"true" negatable:"" help:"Measure the alternatives that are installed too."`
 	Connections []int  `placeholder:"N,N,..." help:"Instead: the steady load over so many connections, such as 1,50,500."`
 	Paced       bool   `help:"Instead: Sluice at AWS's pace, ten sessions fully loaded."`
+	Isolation   bool   `help:"Instead: what an ailing connection does to another."`
 	Profile     string `placeholder:"DIR" help:"Write profiles of the processor and of allocations there."`
 	Dir         string `placeholder:"DIR" help:"Where data is written; it must be on the disk that counts (default: the system's for temporary files)."`
 }
@@ -45,7 +46,7 @@ func main() {
 	debug.SetGCPercent(400) // load and sink share the processors with what is measured
 	o := run.Options{
 		Seconds: c.Seconds, Pairs: c.Pairs, Only: c.Only, Devices: c.Devices, Concurrency: c.Concurrency, Rate: c.Rate,
-		Outage: c.Outage, Others: c.Others, Connections: c.Connections, Paced: c.Paced, Profile: c.Profile, Dir: c.Dir, Out: os.Stdout,
+		Outage: c.Outage, Others: c.Others, Connections: c.Connections, Paced: c.Paced, Isolation: c.Isolation, Profile: c.Profile, Dir: c.Dir, Out: os.Stdout,
 	}
 	if c.Quick {
 		o = o.Quick()

@@ -26,6 +26,8 @@ type Options struct {
 	Devices     int
 	Concurrency int                            // connections, hence reports under way at once
 	Groups      int                            // the devices are split into so many groups, tagged g0, g1, ...; 0: no tags
+	First       int                            // the number of the first device
+	FirstGroup  int                            // the number of the first group
 	Timeout     time.Duration                  // for one report; default 5 s
 	Ledger      *ledger.Ledger                 // where it is written down
 	Target      func() Target                  // asked whenever a connection is opened
@@ -56,9 +58,9 @@ func New(o Options) (*Generator, error) {
 		first, end := o.Devices*i/groups, o.Devices*(i+1)/groups
 		var tags []string
 		if o.Groups > 0 {
-			tags = []string{Tag(i)}
+			tags = []string{Tag(o.FirstGroup + i)}
 		}
-		some, err := newDocuments(first, end-first, tags)
+		some, err := newDocuments(o.First+first, end-first, tags)
 		if err != nil {
 			return nil, err
 		}

@@ -28,6 +28,8 @@ type system struct {
 	// connections and rate are Sluice's: see sluiceSystem.
 	connections int
 	rate        float64
+	second      *sink.Sink // of the second connection; nil: they share one
+	share       int64      // of the disk, of each connection; 0: Sluice's default
 }
 
 // bed is what one measurement of a system runs on: a directory, a sink, a
@@ -47,6 +49,11 @@ type bed struct {
 
 // newBed makes a bed and starts the system on it.
 func newBed(ctx context.Context, o *Options, s *system, quota int) (*bed, error) {
+	return newBedOf(ctx, o, s, quota, s.connections)
+}
+
+// newBedOf is newBed with a load for so many groups of devices.
+func newBedOf(ctx context.Context, o *Options, s *system, quota, groups int) (*bed, error) {
 	b := &bed{o: o, system: s, ledger: ledger.New(load.FirstDevEUI, o.Devices)}
 	var err error
 	if b.dir, err = os.MkdirTemp(o.Dir, "sluice-bench-"); err != nil {
@@ -56,7 +63,7 @@ func newBed(ctx context.Context, o *Options, s *system, quota int) (*bed, error)
 		return nil, errors.Join(err, os.RemoveAll(b.dir))
 	}
 	b.load, err = load.New(load.Options{
-		Devices: o.Devices, Concurrency: o.Concurrency, Groups: s.connections, Ledger: b.ledger, Target: b.where,
+		Devices: o.Devices, Concurrency: o.Concurrency, Groups: groups, Ledger: b.ledger, Target: b.where,
 	})
 	if err == nil {
 		err = s.launch(ctx, b)

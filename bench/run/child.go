@@ -40,6 +40,7 @@ type childSpec struct {
 	Papers  sink.Papers // of bare and alone
 	Devices int         // of alone
 	Rate    float64     // of sluice: publishes a second and session; negative: not paced
+	Share   int64       // of sluice: of the disk, of each connection
 	Profile bool        // serve net/http/pprof
 }
 
@@ -104,7 +105,7 @@ func sayHello(h childHello) {
 // sluiceChild is `sluice serve` with another pace.
 func sluiceChild(ctx context.Context, spec childSpec, hello childHello) error {
 	a, err := app.New(ctx, app.Options{
-		Data: spec.Data, Listen: spec.Listen, Version: "bench",
+		Data: spec.Data, Listen: spec.Listen, Version: "bench", Share: spec.Share,
 		Connectors: []sluice.Connector{awsiot.New(awsiot.Options{PublishRate: spec.Rate})},
 		Log:        slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})

@@ -19,6 +19,7 @@ type Options struct {
 	Others      bool // measure the alternatives that are installed
 	Connections []int
 	Paced       bool
+	Isolation   bool
 	Profile     string // directory for profiles of Sluice and the yardstick
 	Dir         string // where data is written; "" is the system's for temporary files
 	Out         io.Writer

@@ -33,6 +33,8 @@ func Run(ctx context.Context, o Options) error {
 		return r.shares(ctx)
 	case o.Paced:
 		return r.paced(ctx)
+	case o.Isolation:
+		return r.isolation(ctx)
 	}
 	return r.compare(ctx)
 }

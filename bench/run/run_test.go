@@ -108,6 +108,17 @@ func TestPaced(t *testing.T) {
 	}
 }
 
+func TestIsolation(t *testing.T) {
+	o, out := tiny(t)
+	o.Pairs, o.Isolation = 2, true
+	if err := Run(t.Context(), o); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if n := strings.Count(out.String(), "| 0 | 0 |\n"); n != len(ailments()) {
+		t.Errorf("%d ailments without refusal or loss:\n%s", n, out)
+	}
+}
+
 func TestOptions(t *testing.T) {
 	good := Options{Seconds: 1, Pairs: 1, Devices: 60, Concurrency: 4, Rate: 50, Outage: 1}
 	if err := good.check(); err != nil {

@@ -52,7 +52,7 @@ func launchSluice(ctx context.Context, b *bed) error {
 		return err
 	}
 	path := b.where().URL // known once it was configured
-	if err := b.launchChild(childSpec{Kind: childSluice, Data: data, Rate: b.system.rate}, ""); err != nil {
+	if err := b.launchChild(childSpec{Kind: childSluice, Data: data, Rate: b.system.rate, Share: b.system.share}, ""); err != nil {
 		return err
 	}
 	if path != "" {
@@ -78,19 +78,24 @@ func configure(ctx context.Context, b *bed, api demo.REST) (ingest string, err e
 	}, &network); err != nil {
 		return "", err
 	}
-	papers, n := b.sink.Papers(), max(b.system.connections, 1)
+	n := max(b.system.connections, 1)
 	size := 10
 	if n > 1 {
 		size = 1
 	}
 	ids := make([]string, 0, n)
 	for i := range n {
+		to := b.sink
+		if i == 1 && b.system.second != nil {
+			to = b.system.second
+		}
+		papers := to.Papers()
 		var connection struct{ ID string }
 		if err := api.Do(ctx, "POST", "/connections", map[string]any{
 			"connectorId": "actility-aws-iot", "name": fmt.Sprintf("sink %d", i),
 			"configuration": map[string]any{
 				"uplinkTopicPattern": "tpx/things/{DevEUI}/uplink", "downlinkTopicPattern": "tpx/things/{DevEUI}/downlink",
-				"region": "eu-central-1", "accountPrefix": "bench-ats", "dataEndpoint": b.sink.Addr(), "createDevices": false,
+				"region": "eu-central-1", "accountPrefix": "bench-ats", "dataEndpoint": to.Addr(), "createDevices": false,
 				"certificate": papers.Certificate, "privateKey": papers.PrivateKey, "caCertificate": papers.CA, "poolSize": size,
 			},
 		}, &connection); err != nil {

@@ -100,6 +100,9 @@ func (c *client) packet(first byte, body []byte) error {
 	case packetUnsubscribe:
 		return c.subscribe(body, false)
 	case packetPing:
+		if c.sink.stalled.Load() {
+			return nil
+		}
 		c.out = append(c.out, 0xD0, 0)
 		return nil
 	}
@@ -133,6 +136,9 @@ func (c *client) connect(body []byte) error {
 }
 
 func (c *client) publish(first byte, body []byte) error {
+	if c.sink.stalled.Load() {
+		return nil
+	}
 	now := time.Now()
 	qos := first >> 1 & 3
 	if len(body) < 2 || qos > 1 {

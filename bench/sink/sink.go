@@ -37,6 +37,7 @@ type Sink struct {
 	papers Papers
 
 	publishes, over, takeovers atomic.Int64
+	stalled                    atomic.Bool
 
 	mu       sync.Mutex
 	address  string
@@ -101,6 +102,10 @@ func (s *Sink) leave(c *client) {
 // Publishes is how many publishes came in, copies among them, and how many
 // were over the quota of their session.
 func (s *Sink) Publishes() (all, over int) { return int(s.publishes.Load()), int(s.over.Load()) }
+
+// Stall plays a cloud that takes what is sent and answers nothing more; with
+// false it answers again, but for what came meanwhile.
+func (s *Sink) Stall(on bool) { s.stalled.Store(on) }
 
 // Start listens, unless it does already.
 func (s *Sink) Start() error {

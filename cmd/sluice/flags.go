@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kong"
 )
@@ -23,6 +24,24 @@ func (c *serveCommand) AfterApply() error {
 		return err
 	}
 	c.PublicURL = u
+	return c.checkLimits()
+}
+
+// leastReserve is the least that --reserve may keep free: a commit, and what
+// the server below writes beside it.
+const leastReserve = 16 << 20
+
+func (c *serveCommand) checkLimits() error {
+	switch {
+	case c.Retention < time.Minute:
+		return errors.New("--retention must be at least 1m")
+	case c.History < 0:
+		return errors.New("--history must not be below 0")
+	case c.Share < 0:
+		return errors.New("--share must not be below 0")
+	case c.Reserve < leastReserve:
+		return errors.New("--reserve must be at least 16MiB")
+	}
 	return nil
 }
 
