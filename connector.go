@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"time"
 )
 
 // ConnectorInfo describes a kind of cloud, in ThingPark's words.
@@ -31,6 +32,13 @@ type Connector interface {
 	// Dialer prepares to open sessions with a configuration that has passed
 	// Check. It does no input or output.
 	Dialer(spec DialerSpec) (Dialer, error)
+}
+
+// Expirer is an optional ability of a [Connector]: to tell when a configuration
+// ceases to be accepted by itself, as when its certificate expires; false where
+// it does not.
+type Expirer interface {
+	Expires(configuration json.RawMessage) (time.Time, bool)
 }
 
 // DialerSpec is all that a [Dialer] is made from.

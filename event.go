@@ -24,6 +24,7 @@ const (
 	EventConnectionFailed    EventType = "connection.failed"      // could not be opened
 	EventConnectionApplied   EventType = "connection.applied"     // a changed configuration is in force
 	EventConnectionUnapplied EventType = "connection.not_applied" // it is not; the old one works on
+	EventCertificateExpiring EventType = "certificate.expiring"   // or expired
 	EventConfigurationOdd    EventType = "configuration.odd"      // taken, but looks wrong
 	EventSessionLost         EventType = "session.lost"
 	EventUplinkFailed        EventType = "uplink.failed"

@@ -12,23 +12,24 @@ import (
 // connectionView is a connection as the API shows it: ThingPark's properties,
 // and from stateSince on ours.
 type connectionView struct {
-	ID            string        `json:"id" example:"1"`
-	ConnectorID   string        `json:"connectorId" example:"actility-aws-iot"`
-	Name          string        `json:"name" example:"Test AWS Connection"`
-	Active        bool          `json:"active" doc:"false: stopped; what arrives for it is kept."`
-	Alarms        []object      `json:"alarms" nullable:"false" doc:"As they were sent."`
-	Configuration object        `json:"configuration" doc:"The configuration; secrets are *****."`
-	StartupTime   Time          `json:"startupTime,omitzero" doc:"When it was last opened."`
-	State         sluice.State  `json:"state" enum:"CLOSED,OPENING,AUTHENTICATING,AUTHENTICATION_FAILED,OPENED,CLOSING,DEACTIVATED"`
-	StateSince    Time          `json:"stateSince,omitzero" doc:"Since when it is in this state."`
-	Applied       bool          `json:"applied" doc:"false while this configuration is not the one in force; reason says why."`
-	Reason        string        `json:"reason,omitempty" doc:"Why the configuration is not in force, or why the connection is not open."`
-	Sessions      sessionsView  `json:"sessions"`
-	DownlinkURL   string        `json:"downlinkUrl" doc:"The address for downlinks of this connection. It is as good as a password."`
-	Created       Time          `json:"created"`
-	Updated       Time          `json:"updated"`
-	Revision      uint64        `json:"revision" doc:"Counts the changes; also the ETag."`
-	Warnings      []problemView `json:"warnings,omitempty" nullable:"false" doc:"What looks odd in the configuration that was just sent, and was taken all the same."`
+	ID                 string        `json:"id" example:"1"`
+	ConnectorID        string        `json:"connectorId" example:"actility-aws-iot"`
+	Name               string        `json:"name" example:"Test AWS Connection"`
+	Active             bool          `json:"active" doc:"false: stopped; what arrives for it is kept."`
+	Alarms             []object      `json:"alarms" nullable:"false" doc:"As they were sent."`
+	Configuration      object        `json:"configuration" doc:"The configuration; secrets are *****."`
+	StartupTime        Time          `json:"startupTime,omitzero" doc:"When it was last opened."`
+	State              sluice.State  `json:"state" enum:"CLOSED,OPENING,AUTHENTICATING,AUTHENTICATION_FAILED,OPENED,CLOSING,DEACTIVATED"`
+	StateSince         Time          `json:"stateSince,omitzero" doc:"Since when it is in this state."`
+	Applied            bool          `json:"applied" doc:"false while this configuration is not the one in force; reason says why."`
+	Reason             string        `json:"reason,omitempty" doc:"Why the configuration is not in force, or why the connection is not open."`
+	Sessions           sessionsView  `json:"sessions"`
+	CertificateExpires Time          `json:"certificateExpires,omitzero" doc:"When the certificate in the configuration expires."`
+	DownlinkURL        string        `json:"downlinkUrl" doc:"The address for downlinks of this connection. It is as good as a password."`
+	Created            Time          `json:"created"`
+	Updated            Time          `json:"updated"`
+	Revision           uint64        `json:"revision" doc:"Counts the changes; also the ETag."`
+	Warnings           []problemView `json:"warnings,omitempty" nullable:"false" doc:"What looks odd in the configuration that was just sent, and was taken all the same."`
 }
 
 type sessionsView struct {
@@ -44,7 +45,7 @@ func (s *server) viewConnection(c sluice.Connection) connectionView {
 			status = sluice.Status{State: sluice.StateDeactivated, Applied: true}
 		}
 	}
-	return connectionView{
+	view := connectionView{
 		ID: c.ID, ConnectorID: c.ConnectorID, Name: c.Name, Active: c.Active,
 		Alarms: alarms(c.Alarms), Configuration: object(s.maskConnection(c)),
 		StartupTime: At(status.StartupTime), State: status.State, StateSince: At(status.Since),
@@ -53,6 +54,21 @@ func (s *server) viewConnection(c sluice.Connection) connectionView {
 		DownlinkURL: s.PublicURL + downlinkPath(c.DownlinkID),
 		Created:     At(c.Created), Updated: At(c.Updated), Revision: c.Revision,
 	}
+	if connector, ok := s.connectors[c.ConnectorID]; ok {
+		view.CertificateExpires = connector.expires(c.Configuration)
+	}
+	return view
+}
+
+// expires is when a configuration's certificate expires; zero where it has
+// none.
+func (c *connector) expires(configuration json.RawMessage) Time {
+	if x, ok := c.Connector.(sluice.Expirer); ok {
+		if at, ok := x.Expires(configuration); ok {
+			return At(at)
+		}
+	}
+	return Time{}
 }
 
 // alarms are those that are stored, as they were sent.

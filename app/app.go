@@ -114,6 +114,7 @@ type App struct {
 	connections *connection.Supervisor
 	networks    *networks
 	metrics     *metrics
+	expiry      *expiry
 	handler     http.Handler
 	deleted     chan struct{} // something stored has changed: see tidy
 }
@@ -217,6 +218,7 @@ func (a *App) Run(ctx context.Context) error {
 		{"journal", a.journal.Run, 5 * time.Second},
 		{"metrics", a.metrics.Run, 2 * time.Second},
 		{"tidy", a.tidy, 2 * time.Second},
+		{"expiry", a.expiry.run, 2 * time.Second},
 		{"networks", a.networks.Run, 10 * time.Second},
 		{"connections", a.connections.Run, 10 * time.Second},
 		{"drain", func(ctx context.Context) error { <-ctx.Done(); a.drain(drain); return nil }, drain + time.Second},

@@ -129,6 +129,7 @@ func (a *App) wire(sealer sluice.Sealer) {
 	})
 	a.networks = newNetworks(o.Networks, a.store.Networks,
 		sluice.NetworkSpec{Reports: a.router, Events: a.store, Sealer: sealer, Clock: o.Clock, Log: o.Log}, a.deliverCommands)
+	a.expiry = newExpiry(a.store, o.Connectors, o.Clock)
 	a.cleanup(a.store.Watch(a.reconcile))
 	a.reconcile()
 	a.handler = api.New(api.Options{
@@ -150,6 +151,7 @@ func (a *App) reconcile() {
 	a.router.Set(a.store.Flows(), ids)
 	a.connections.Apply(a.store.Connections())
 	a.networks.Changed()
+	a.expiry.changed()
 	select {
 	case a.deleted <- struct{}{}:
 	default:

@@ -17,6 +17,7 @@ type collector struct {
 	reports, duplicates, unmatched, commands    *prometheus.Desc
 	received, outcomes, pending, opened, wanted *prometheus.Desc
 	state, applied, downlinks, downlinksPending *prometheus.Desc
+	expires                                     *prometheus.Desc
 }
 
 func (a *App) prometheus() http.Handler {
@@ -43,6 +44,7 @@ func newCollector(a *App) *collector {
 		wanted:           desc("sluice_connection_sessions_wanted", "Sessions that the pool is to have.", connection, nil),
 		state:            desc("sluice_connection_state", "1 for the state that the connection is in.", with("state"), nil),
 		applied:          desc("sluice_connection_applied", "1 when the stored configuration is the one in force.", connection, nil),
+		expires:          desc("sluice_connection_certificate_expires_seconds", "When the connection's certificate expires, in Unix time.", connection, nil),
 		downlinks:        desc("sluice_connection_downlinks_total", "Commands of the connection that are over, by outcome.", with("outcome"), nil),
 		downlinksPending: desc("sluice_downlinks_pending", "Commands that wait for the network servers.", nil, nil),
 	}
@@ -84,6 +86,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		ok, failed := c.app.metrics.downlinks(id)
 		counter(c.downlinks, ok, id, name, "sent")
 		counter(c.downlinks, failed, id, name, "failed")
+		if at, ok := c.app.expiry.Expires(stored); ok {
+			gauge(c.expires, float64(at.Unix()), id, name)
+		}
 		status, known := c.app.connections.Status(id)
 		if !known {
 			continue

@@ -54,6 +54,7 @@ func (a *App) removeOrphans(ctx context.Context) bool {
 		if id, ok := strings.CutPrefix(string(place), "up."); ok {
 			a.store.ForgetThings(id)
 			a.logged("remove the metrics of a deleted connection", a.store.PutBlob(blobKey(id), nil))
+			a.logged("remove what was told of a deleted connection", a.store.PutBlob(expiryKey(id), nil))
 		}
 	}
 	return done

@@ -48,7 +48,10 @@ type Connector struct {
 	desks *desks
 }
 
-var _ sluice.Connector = (*Connector)(nil)
+var (
+	_ sluice.Connector = (*Connector)(nil)
+	_ sluice.Expirer   = (*Connector)(nil)
+)
 
 // New makes the connector.
 func New(o Options) *Connector {
@@ -93,4 +96,13 @@ func (c *Connector) Info() sluice.ConnectorInfo {
 // Check.
 func (c *Connector) Dialer(spec sluice.DialerSpec) (sluice.Dialer, error) {
 	return newDialer(c.o, c.desks, spec)
+}
+
+// Expires tells when the client certificate expires.
+func (c *Connector) Expires(configuration json.RawMessage) (time.Time, bool) {
+	chain, err := readCertificates(readConfig(configuration).Certificate)
+	if err != nil {
+		return time.Time{}, false
+	}
+	return chain[0].NotAfter, true
 }

@@ -326,3 +326,18 @@ func TestSchema(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestExpires(t *testing.T) {
+	end := now.Add(9 * 24 * time.Hour)
+	configuration, err := json.Marshal(seed(newPair(t, "ec", now, end)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := awsiot.New(awsiot.Options{})
+	if at, ok := c.Expires(configuration); !ok || !at.Equal(end) {
+		t.Errorf("%v, %v", at, ok)
+	}
+	if _, ok := c.Expires(json.RawMessage(`{"certificate":"none"}`)); ok {
+		t.Error("what is no certificate expires")
+	}
+}
