@@ -237,6 +237,52 @@ func TestCopyWaitsForItsFirst(t *testing.T) {
 	}
 }
 
+// Two networks report one frame: it is journalled once, and the device stays
+// with the network that was first.
+func TestCopyFromAnotherNetwork(t *testing.T) {
+	r, j, d, _ := setup()
+	r.Set([]sluice.Flow{{Connectors: []sluice.FlowConnector{to("1")}}}, []string{"a", "b"})
+	handle := func(network, fingerprint string) {
+		t.Helper()
+		if err := r.Handle(t.Context(), &sluice.Message{Kind: sluice.KindUplink, DevEUI: eui, Network: network, Fingerprint: fingerprint}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, order := range [][2]string{{"a", "b"}, {"b", "a"}} {
+		for _, network := range order {
+			handle(network, "frame"+order[0])
+			if got := d.m[eui].Network; got != order[0] {
+				t.Errorf("%v: the device is with %q", order, got)
+			}
+		}
+	}
+	if got := j.places(); len(got) != 2 || r.Stats().Duplicates != 2 || r.Duplicates("1") != 2 {
+		t.Errorf("journalled for %v, %+v, %d duplicates", got, r.Stats(), r.Duplicates("1"))
+	}
+}
+
+// A copy that leads to other connections than its first, because its network
+// knows other tags of the device, is not lost for them.
+func TestCopyReachesWhoLacksIt(t *testing.T) {
+	r, j, _, _ := setup()
+	flow := func(tag, connection string) sluice.Flow {
+		return sluice.Flow{Matchers: []sluice.Matcher{{Type: "thing", Tags: []string{tag}}}, Connectors: []sluice.FlowConnector{to(connection)}}
+	}
+	r.Set([]sluice.Flow{flow("gas", "1"), flow("paris", "2")}, []string{"a", "b"})
+	for _, tags := range [][]string{{}, {"gas"}, {"gas", "paris"}, {"paris"}, {}} {
+		m := &sluice.Message{Kind: sluice.KindUplink, DevEUI: eui, Network: "a", Fingerprint: "f", Tags: tags}
+		if err := r.Handle(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff([]string{"//0s", "1//0s", "2//0s"}, j.places()); diff != "" {
+		t.Error(diff)
+	}
+	if s := r.Stats(); s.Reports != 1 || s.Duplicates != 4 || r.Duplicates("1") != 1 || r.Duplicates("2") != 1 {
+		t.Errorf("%+v, %d and %d duplicates", s, r.Duplicates("1"), r.Duplicates("2"))
+	}
+}
+
 func TestWindowIsBounded(t *testing.T) {
 	r, j, _, _ := setup()
 	handle := func(i int) {
@@ -295,6 +341,18 @@ func TestCommandGoesWhereTheDeviceWasLastSeen(t *testing.T) {
 type discard struct{}
 
 func (discard) Append(context.Context, ...*sluice.Message) error { return nil }
+
+// A report with a fingerprint, as all are that come from a network.
+func BenchmarkWindow(b *testing.B) {
+	r := flow.New(flow.Options{Journal: discard{}, Devices: &devices{m: map[string]sluice.Device{}}, Clock: time.Now})
+	r.Set([]sluice.Flow{{Connectors: []sluice.FlowConnector{to("1")}}}, nil)
+	m := &sluice.Message{Kind: sluice.KindUplink, DevEUI: eui}
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		m.Fingerprint = fmt.Sprintf("%022d", n)
+		_ = r.Handle(b.Context(), m)
+	}
+}
 
 func BenchmarkHandle(b *testing.B) {
 	d := &devices{m: map[string]sluice.Device{}}

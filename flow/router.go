@@ -7,6 +7,7 @@ package flow
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -95,32 +96,68 @@ func (r *Router) Stats() Stats {
 }
 
 // Handle routes a report or a command. A copy of a report that is already
-// durable, or is just becoming so, is answered with its first.
+// durable, or is just becoming so, is answered with its first; of a copy that
+// leads to other connections than its first did, because it came from another
+// network with other tags, those have the copy.
 func (r *Router) Handle(ctx context.Context, m *sluice.Message) error {
 	if m.IsCommand() {
 		return r.command(ctx, m)
 	}
+	var few [4]*sluice.Message
+	entries := r.entries(m, few[:0])
 	if m.Fingerprint == "" {
-		return r.report(ctx, m)
+		return r.report(ctx, m, entries)
 	}
-	copied, err := r.window.once(ctx, m.Fingerprint, func() error { return r.report(ctx, m) })
-	if copied {
-		r.copied(m)
+	var names [4]string
+	wants := names[:0]
+	for _, e := range entries {
+		wants = append(wants, e.Connection)
+	}
+	var lacked []string
+	known, err := r.window.once(ctx, m.Fingerprint, wants, func(lacks []string, known bool) error {
+		lacked = lacks
+		if known {
+			return r.journal.Append(ctx, lacking(entries, lacks)...)
+		}
+		return r.report(ctx, m, entries)
+	})
+	if known && err == nil {
+		r.copied(m, without(wants, lacked))
 	}
 	return err
 }
 
-// copied counts a copy for the connections that have its first.
-func (r *Router) copied(m *sluice.Message) {
+// lacking returns the entries for the connections in lacks, which are some of
+// theirs, in their order.
+func lacking(entries []*sluice.Message, lacks []string) []*sluice.Message {
+	if len(lacks) == len(entries) {
+		return entries
+	}
+	rest := make([]*sluice.Message, 0, len(lacks))
+	for _, e := range entries {
+		if slices.Contains(lacks, e.Connection) {
+			rest = append(rest, e)
+		}
+	}
+	return rest
+}
+
+// copied counts a copy for the connections that have its first. A copy from
+// another network does not move the device there: commands go by the network
+// that was the first to report. Two that report every frame would otherwise
+// take turns, each with a counter of downlink frames of its own.
+func (r *Router) copied(m *sluice.Message, connections []string) {
 	r.duplicates.Add(1)
-	r.devices.Seen(m)
-	r.table.Load().match(m.DevEUI, r.tags(m), func(d *destination) {
-		n, ok := r.copies.Load(d.connection)
+	if d, ok := r.devices.Device(m.DevEUI); !ok || d.Network == m.Network {
+		r.devices.Seen(m)
+	}
+	for _, connection := range connections {
+		n, ok := r.copies.Load(connection)
 		if !ok {
-			n, _ = r.copies.LoadOrStore(d.connection, new(atomic.Uint64))
+			n, _ = r.copies.LoadOrStore(connection, new(atomic.Uint64))
 		}
 		n.(*atomic.Uint64).Add(1)
-	})
+	}
 }
 
 // Duplicates is how many copies of a connection's reports were recognised
@@ -142,14 +179,18 @@ func (r *Router) tags(m *sluice.Message) []string {
 	return d.Tags
 }
 
-func (r *Router) report(ctx context.Context, m *sluice.Message) error {
-	var few [4]*sluice.Message
-	entries := few[:0]
+// entries appends an entry for each connection that wants the report.
+func (r *Router) entries(m *sluice.Message, to []*sluice.Message) []*sluice.Message {
 	r.table.Load().match(m.DevEUI, r.tags(m), func(d *destination) {
 		e := *m
 		e.Connection, e.Driver, e.Validity = d.connection, d.driver, d.validity
-		entries = append(entries, &e)
+		to = append(to, &e)
 	})
+	return to
+}
+
+// report journals a report for the connections that want it.
+func (r *Router) report(ctx context.Context, m *sluice.Message, entries []*sluice.Message) error {
 	none := len(entries) == 0
 	if none {
 		entries = append(entries, m)

@@ -205,8 +205,24 @@ func TestFingerprint(t *testing.T) {
 			t.Errorf("%s: is the same", name)
 		}
 	}
-	if of("m", base) == of("n", base) {
-		t.Error("two networks: is the same")
+	// Two networks that heard one frame.
+	if of("m", strings.NewReplacer("aa", "AA", "10:00:00Z", "10:00:02Z").Replace(base)) != of("n", base) {
+		t.Error("the frame as another network reports it: differs")
+	}
+	for name, fields := range map[string]string{
+		"no MIC":     `"Time":"2026-03-01T10:00:00Z","FCntUp":5,"payload_hex":"00"`,
+		"no payload": `"Time":"2026-03-01T10:00:00Z","FCntUp":5,"mic_hex":"aa"`,
+		"no counter": `"Time":"2026-03-01T10:00:00Z","payload_hex":"00","mic_hex":"aa"`,
+	} {
+		if of("m", uplink(fields)) == of("n", uplink(fields)) {
+			t.Errorf("two networks, %s: is the same", name)
+		}
+		if of("n", uplink(fields)) != of("n", uplink(fields)) {
+			t.Errorf("one network, %s: differs", name)
+		}
+	}
+	if of("m", strings.Replace(base, "uplink", "downlink_Sent", 1)) == of("n", strings.Replace(base, "uplink", "downlink_Sent", 1)) {
+		t.Error("two networks, no uplink: is the same")
 	}
 	// Without a MIC the time tells two reports apart, however it is written.
 	sent := func(time string) string {
