@@ -37,7 +37,13 @@ type Common struct {
 	DownlinkASID         string `json:"downlinkAsId"`
 	DownlinkASKey        string `json:"downlinkAsKey"`
 	DownlinkPort         int    `json:"downlinkPort"` // 1..224, 0 = none
-	ReconnectStrategy    string `json:"reconnectStrategy"`
+	// DownlinkReports says which reports of what became of a command go to the
+	// cloud: all, rejected, none.
+	DownlinkReports string `json:"downlinkReports"`
+	// DownlinkRedelivery is how long around a reconnect an equal command is
+	// taken as the one before: a duration.
+	DownlinkRedelivery string `json:"downlinkRedelivery"`
+	ReconnectStrategy  string `json:"reconnectStrategy"`
 }
 
 // State is the state of a connection, in ThingPark's words.

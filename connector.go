@@ -142,6 +142,9 @@ type Command struct {
 	Source string
 	// Document is the payload as it came.
 	Document []byte
+	// ID is the publisher's own id of the message, where the protocol has
+	// one; "": none.
+	ID string
 }
 
 // ThingState is what is known of a device in the cloud's registry.

@@ -33,6 +33,7 @@ const (
 	EventDownlinkRejected    EventType = "downlink.rejected"
 	EventDownlinkIgnored     EventType = "downlink.ignored"
 	EventDownlinkExpired     EventType = "downlink.expired"
+	EventDownlinkRedelivered EventType = "downlink.redelivered" // came again from the cloud, and is one
 	EventThingCreated        EventType = "thing.created"
 	EventThingFailed         EventType = "thing.failed"
 	EventThingMissing        EventType = "thing.missing"

@@ -6,13 +6,14 @@ import "time"
 // ThingPark's report or command.
 type Kind string
 
-// The kinds of documents. KindDownlinkRejected is made by Sluice when a
-// network server refuses a downlink; the others are made by network servers,
-// and KindDownlink by applications.
+// The kinds of documents. KindDownlinkQueued and KindDownlinkRejected are made
+// by Sluice, when a network server has taken a downlink and when it never will;
+// the others are made by network servers, and KindDownlink by applications.
 // Source: ThingPark X IoT Flow documentation, "Message".
 const (
 	KindUplink           Kind = "DevEUI_uplink"
 	KindDownlinkSent     Kind = "DevEUI_downlink_Sent"
+	KindDownlinkQueued   Kind = "DevEUI_downlink_Queued"
 	KindDownlinkRejected Kind = "DevEUI_downlink_Rejected"
 	KindLocation         Kind = "DevEUI_location"
 	KindNotification     Kind = "DevEUI_notification"
@@ -48,7 +49,8 @@ type Message struct {
 	// when the document has none that can be read.
 	Time time.Time
 	// Validity is how old the report may be, counted from Time (or Received)
-	// to delivery; 0 for no limit.
+	// to delivery; 0 for no limit. Of a command it is the ValidityTime, counted
+	// from Received.
 	Validity time.Duration
 	// Fingerprint is equal for two copies of one report and differs for any
 	// two others; "" when copies are not looked for.
@@ -86,6 +88,12 @@ func (m *Message) Body() []byte {
 		return m.Payload
 	}
 	return m.Document
+}
+
+// IsFate reports whether it is a report that Sluice made of what became of a
+// command.
+func (m *Message) IsFate() bool {
+	return m.Kind == KindDownlinkQueued || m.Kind == KindDownlinkRejected
 }
 
 // IsCommand reports whether the message travels from the cloud to a device.

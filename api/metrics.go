@@ -15,6 +15,7 @@ type Metrics struct {
 	Total Counters `json:"total" doc:"Since the connection was made: received = delivered + pending + expired + failed + filtered."`
 	// Duplicates are counted beside the law.
 	Duplicates uint64        `json:"duplicates" doc:"Copies of reports that were recognised at the door, answered, and delivered once. Not in received."`
+	Commands   Commands      `json:"commands" doc:"What became of the commands that came from the cloud, or through the connection's downlinkUrl, since the connection was made."`
 	LastHour   Window        `json:"lastHour" doc:"The last hour, by the minute."`
 	LastDay    Window        `json:"lastDay" doc:"The last day, by the quarter of an hour."`
 	Sessions   []SessionView `json:"sessions" nullable:"false" doc:"The sessions that are open."`
@@ -28,6 +29,17 @@ type Counters struct {
 	Expired   uint64 `json:"expired" doc:"Too old to be delivered, or pushed out by the connection's share of the disk."`
 	Failed    uint64 `json:"failed" doc:"Can never be delivered, or their thing is missing."`
 	Filtered  uint64 `json:"filtered" doc:"Not wanted by the connection."`
+}
+
+// Commands counts commands from the cloud to devices. Those received that are
+// none of queued, rejected and expired wait for the network server; after a
+// crash, what was counted in the minutes before it is missing.
+type Commands struct {
+	Received    uint64 `json:"received" doc:"Taken from the cloud, each once."`
+	Queued      uint64 `json:"queued" doc:"Taken by the network server."`
+	Rejected    uint64 `json:"rejected" doc:"Refused for good, by the network server or by Sluice."`
+	Expired     uint64 `json:"expired" doc:"Their ValidityTime passed before the network server took them."`
+	Redelivered uint64 `json:"redelivered" doc:"Came again from the cloud around a reconnect, and were sent once. Not in received."`
 }
 
 // Window is what happened between two times. Its law is

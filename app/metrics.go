@@ -10,6 +10,7 @@ import (
 
 	"sluice"
 	"sluice/api"
+	"sluice/connection"
 	"sluice/flow"
 	"sluice/journal"
 	"sluice/store"
@@ -37,6 +38,7 @@ type record struct {
 	Hour, Day       series
 	DownlinksOK     uint64
 	DownlinksFailed uint64
+	Commands        api.Commands
 	// Duplicates counted before this start of Sluice.
 	Duplicates uint64
 	// active is when a device's last message was settled, in Unix seconds,
@@ -97,22 +99,32 @@ func (m *metrics) settled(id string, message *sluice.Message) {
 	m.record(id).active[eui] = m.clock().Unix()
 }
 
-// downlink notes that a command of a connection is over.
-func (m *metrics) downlink(id string, ok bool) {
+// command notes what became of a command of a connection.
+func (m *metrics) command(id string, f connection.Fate) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if r := m.record(id); ok {
+	r := m.record(id)
+	switch f {
+	case connection.FateReceived:
+		r.Commands.Received++
+	case connection.FateRedelivered:
+		r.Commands.Redelivered++
+	case connection.FateQueued:
+		r.Commands.Queued++
 		r.DownlinksOK++
-	} else {
+	case connection.FateRejected:
+		r.Commands.Rejected++
+		r.DownlinksFailed++
+	case connection.FateExpired:
+		r.Commands.Expired++
 		r.DownlinksFailed++
 	}
 }
 
-func (m *metrics) downlinks(id string) (ok, failed uint64) {
+func (m *metrics) commands(id string) api.Commands {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	r := m.record(id)
-	return r.DownlinksOK, r.DownlinksFailed
+	return m.record(id).Commands
 }
 
 // now is called with the lock held.
@@ -197,6 +209,7 @@ func (m *metrics) Metrics(id string) (api.Metrics, error) {
 		Time:       api.At(now.Time),
 		Total:      api.Counters(now.Counters),
 		Duplicates: r.Duplicates + m.router.Duplicates(id),
+		Commands:   r.Commands,
 		LastHour:   r.view(&r.Hour, now),
 		LastDay:    r.view(&r.Day, now),
 	}, nil

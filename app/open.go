@@ -118,6 +118,7 @@ func (a *App) wire(sealer sluice.Sealer) {
 		Journal:    reader{a.journal, a.metrics},
 		Commands:   a.router,
 		Reports:    a.journaled(),
+		Counted:    a.metrics.command,
 		Things:     a.store.Things,
 		Events:     a.store,
 		Sealer:     sealer,

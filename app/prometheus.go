@@ -17,7 +17,7 @@ type collector struct {
 	reports, duplicates, unmatched, commands    *prometheus.Desc
 	received, outcomes, pending, opened, wanted *prometheus.Desc
 	state, applied, downlinks, downlinksPending *prometheus.Desc
-	expires                                     *prometheus.Desc
+	expires, commandsIn, commandsAgain          *prometheus.Desc
 }
 
 func (a *App) prometheus() http.Handler {
@@ -45,6 +45,8 @@ func newCollector(a *App) *collector {
 		state:            desc("sluice_connection_state", "1 for the state that the connection is in.", with("state"), nil),
 		applied:          desc("sluice_connection_applied", "1 when the stored configuration is the one in force.", connection, nil),
 		expires:          desc("sluice_connection_certificate_expires_seconds", "When the connection's certificate expires, in Unix time.", connection, nil),
+		commandsIn:       desc("sluice_connection_downlinks_received_total", "Commands taken from the connection's cloud.", connection, nil),
+		commandsAgain:    desc("sluice_connection_downlinks_redelivered_total", "Commands that came again from the cloud, and were sent once.", connection, nil),
 		downlinks:        desc("sluice_connection_downlinks_total", "Commands of the connection that are over, by outcome.", with("outcome"), nil),
 		downlinksPending: desc("sluice_downlinks_pending", "Commands that wait for the network servers.", nil, nil),
 	}
@@ -83,9 +85,12 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		counter(c.outcomes, n.Failed, id, name, "failed")
 		counter(c.outcomes, n.Filtered, id, name, "filtered")
 		gauge(c.pending, float64(n.Pending), id, name)
-		ok, failed := c.app.metrics.downlinks(id)
-		counter(c.downlinks, ok, id, name, "sent")
-		counter(c.downlinks, failed, id, name, "failed")
+		commands := c.app.metrics.commands(id)
+		counter(c.commandsIn, commands.Received, id, name)
+		counter(c.commandsAgain, commands.Redelivered, id, name)
+		counter(c.downlinks, commands.Queued, id, name, "queued")
+		counter(c.downlinks, commands.Rejected, id, name, "rejected")
+		counter(c.downlinks, commands.Expired, id, name, "expired")
 		if at, ok := c.app.expiry.Expires(stored); ok {
 			gauge(c.expires, float64(at.Unix()), id, name)
 		}

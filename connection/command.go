@@ -28,7 +28,9 @@ func (r *runner) take(ctx, living context.Context, source sluice.Session, c slui
 		return nil
 	}
 	d, problems := readDownlink(document, fields, c.DevEUI, r.settings.Load().common)
-	return r.handover.once(ctx, source, c, d.correlated, func() error {
+	first := false
+	err := r.handover.once(ctx, source, c, d.correlated || c.ID != "", func() error {
+		first = true
 		return r.persist(ctx, living, func() error {
 			if len(problems) > 0 {
 				return r.malformed(ctx, d, c, document, problems)
@@ -37,6 +39,20 @@ func (r *runner) take(ctx, living context.Context, source sluice.Session, c slui
 			return err
 		})
 	})
+	if err == nil && !first {
+		r.redelivered(d, c)
+	}
+	return err
+}
+
+// redelivered tells of a command that was taken before.
+func (r *runner) redelivered(d *downlink, c sluice.Command) {
+	r.o.Counted(r.id, FateRedelivered)
+	e := r.event(sluice.LevelInfo, sluice.EventDownlinkRedelivered, "Downlink redelivered",
+		"A command for device "+d.devEUI+" came again on "+c.Source+" around a reconnect, and is sent once.", nil)
+	e.Hint = "Where both were meant, give each a CorrelationID of its own, or set downlinkRedelivery to 0s."
+	e.DevEUI = d.devEUI
+	r.tally.add(e)
 }
 
 // persist calls f again and again until it has made a command durable, or the
@@ -76,24 +92,64 @@ func (r *runner) submit(ctx context.Context, d *downlink, report bool) (*sluice.
 		ID: newID(now), Kind: sluice.KindDownlink, DevEUI: d.devEUI, Connection: r.id, Received: now,
 		Credentials: sealed, Document: d.document,
 	}
-	err = lifetime.Guard(func() error { return r.o.Commands.Handle(ctx, m) })
+	if until := d.until(now); until.IsZero() || now.Before(until) {
+		if !until.IsZero() {
+			m.Validity = until.Sub(now)
+		}
+		err = lifetime.Guard(func() error { return r.o.Commands.Handle(ctx, m) })
+	} else {
+		err = tooLate(now.Sub(until))
+	}
 	f, refused := errors.AsType[*sluice.Failure](err)
 	if !refused || f.Verdict != sluice.Permanent && f.Verdict != sluice.Expired {
+		if err == nil {
+			r.o.Counted(r.id, FateReceived)
+		}
 		return m, err
 	}
-	if report {
+	if report && Tells(r.settings.Load().common, sluice.KindDownlinkRejected) {
 		if err := r.o.Reports.Handle(ctx, Rejected(m, f, r.o.Clock())); err != nil {
 			return m, err
 		}
 	}
+	r.refusedAtOnce(f)
 	e := r.event(sluice.LevelWarning, sluice.EventDownlinkRejected, "Downlink rejected",
 		"The downlink for device "+d.devEUI+" was refused: "+f.Message, f)
+	if f.Verdict == sluice.Expired {
+		e.Type, e.Label = sluice.EventDownlinkExpired, "Downlink expired"
+		e.Detail = "The downlink for device " + d.devEUI + " came too late: " + f.Message
+	}
 	e.DevEUI, e.Message = d.devEUI, m.ID
 	r.tally.add(e)
 	if report {
 		return m, nil
 	}
 	return m, f
+}
+
+// until is when the command's ValidityTime passes; zero: never.
+func (d *downlink) until(received time.Time) time.Time {
+	t, _ := report.ValidUntil(d.validity, received) // it was checked
+	return t
+}
+
+// tooLate is the failure of a command whose time had passed when it came.
+func tooLate(by time.Duration) *sluice.Failure {
+	return &sluice.Failure{
+		Verdict: sluice.Expired, Reason: sluice.ReasonExpired,
+		Message: "Its ValidityTime had passed " + by.Round(time.Second).String() + " before.",
+		Hint:    "Compare the clocks.",
+	}
+}
+
+// refusedAtOnce counts a command that never reached the journal.
+func (r *runner) refusedAtOnce(f *sluice.Failure) {
+	r.o.Counted(r.id, FateReceived)
+	if f.Verdict == sluice.Expired {
+		r.o.Counted(r.id, FateExpired)
+	} else {
+		r.o.Counted(r.id, FateRejected)
+	}
 }
 
 // malformed tells of a document that is meant as a downlink and cannot be one:
@@ -108,16 +164,18 @@ func (r *runner) malformed(ctx context.Context, d *downlink, c sluice.Command, d
 	if devEUI == "" {
 		devEUI, _ = report.DevEUI(c.DevEUI) // as the topic says
 	}
-	if devEUI != "" {
-		m := &sluice.Message{Kind: sluice.KindDownlink, DevEUI: devEUI, Connection: r.id, Document: document}
-		f := &sluice.Failure{Verdict: sluice.Permanent, Reason: sluice.ReasonMalformed, Message: cause}
+	f := &sluice.Failure{Verdict: sluice.Permanent, Reason: sluice.ReasonMalformed, Message: cause}
+	id := newID(r.o.Clock())
+	if devEUI != "" && Tells(r.settings.Load().common, sluice.KindDownlinkRejected) {
+		m := &sluice.Message{ID: id, Kind: sluice.KindDownlink, DevEUI: devEUI, Connection: r.id, Document: document}
 		if err := r.o.Reports.Handle(ctx, Rejected(m, f, r.o.Clock())); err != nil {
 			return err
 		}
 	}
+	r.refusedAtOnce(f)
 	e := r.event(sluice.LevelWarning, sluice.EventDownlinkIgnored, "Downlink ignored",
 		"What came on "+c.Source+" cannot be sent to a device: "+cause, nil)
-	e.Reason, e.DevEUI = sluice.ReasonMalformed, devEUI
+	e.Reason, e.DevEUI, e.Message = sluice.ReasonMalformed, devEUI, id
 	r.tally.addCause(e, cause)
 	return nil
 }

@@ -19,16 +19,19 @@ import (
 func softKeys() []string {
 	return []string{
 		"description", "sendMetadata", "sendRawDecodedFormat", "uplinkTimeValidity", "uplinkRateLimiter",
-		"downlinkAsId", "downlinkAsKey", "downlinkPort", "reconnectStrategy",
+		"downlinkAsId", "downlinkAsKey", "downlinkPort", "downlinkReports", "downlinkRedelivery", "reconnectStrategy",
 	}
 }
 
 // ParseCommon reads the common part of a configuration and fills in the
-// defaults: createDevices and downlinkEnabled true, reconnectStrategy FAST,
-// all else false, zero or empty. The error is a *[sluice.Error] with
+// defaults: createDevices and downlinkEnabled true, downlinkReports all,
+// downlinkRedelivery 30s, reconnectStrategy FAST, all else false, zero or empty. The error is a *[sluice.Error] with
 // CodeInvalid; a configuration that passes the connector's schema has none.
 func ParseCommon(configuration json.RawMessage) (sluice.Common, error) {
-	c := sluice.Common{CreateDevices: true, DownlinkEnabled: true, ReconnectStrategy: strategyFast}
+	c := sluice.Common{
+		CreateDevices: true, DownlinkEnabled: true, DownlinkReports: reportsAll, DownlinkRedelivery: defaultRedelivery.String(),
+		ReconnectStrategy: strategyFast,
+	}
 	if len(configuration) == 0 {
 		return c, nil
 	}
@@ -65,6 +68,14 @@ func CheckCommon(configuration json.RawMessage) []sluice.Problem {
 	}
 	if v := root.Get("reconnectStrategy"); v.Type == gjson.String && !slices.Contains(strategyNames(), v.Str) {
 		add("reconnectStrategy", "%q is no strategy; there are %s.", v.Str, strings.Join(strategyNames(), ", "))
+	}
+	if v := root.Get("downlinkReports"); v.Type == gjson.String && !slices.Contains(reportNames(), v.Str) {
+		add("downlinkReports", "%q is none of %s.", v.Str, strings.Join(reportNames(), ", "))
+	}
+	if v := root.Get("downlinkRedelivery"); v.Type == gjson.String {
+		if _, err := parseRedelivery(v.Str); err != nil {
+			add("downlinkRedelivery", "%q is no duration from 0s to %s; write for example 30s or 2m.", v.Str, maxRedelivery)
+		}
 	}
 	if root.Get("downlinkAsKey").String() != "" && root.Get("downlinkAsId").String() == "" {
 		add("downlinkAsId", "downlinkAsId is missing, but downlinkAsKey is given.")

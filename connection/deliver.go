@@ -66,7 +66,7 @@ func (p *pool) deliver(ctx context.Context, stop <-chan struct{}, m *sluice.Mess
 			return err
 		}
 	}
-	if p.preparer != nil && m.Kind != sluice.KindBSAlarm && m.Kind != sluice.KindDownlinkRejected {
+	if p.preparer != nil && m.Kind != sluice.KindBSAlarm && !m.IsFate() {
 		if err := p.prepare(w, out); err != nil {
 			return err
 		}

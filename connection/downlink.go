@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/tidwall/gjson"
 
@@ -27,6 +28,7 @@ type downlink struct {
 	devEUI      string
 	credentials *sluice.Credentials // nil: the network's own
 	correlated  bool                // it has a CorrelationID
+	validity    string              // ValidityTime as written; "": no limit
 	// document is the command's, without AS_ID and AS_KEY, with FPort and
 	// DevEUI. Where nothing had to change it is what came.
 	document []byte
@@ -54,7 +56,7 @@ func downlinkFields(document []byte) (fields gjson.Result, asJSON []byte, ok boo
 // topic names, "" when it names none. All that is wrong is returned at once.
 func readDownlink(document []byte, fields gjson.Result, topicEUI string, common sluice.Common) (*downlink, []sluice.Problem) {
 	r := downlinkReader{fields: fields}
-	d := &downlink{devEUI: r.device(topicEUI), correlated: r.text("CorrelationID") != ""}
+	d := &downlink{devEUI: r.device(topicEUI), correlated: r.text("CorrelationID") != "", validity: r.text("ValidityTime")}
 	port, hasPort := r.port(common.DownlinkPort)
 	r.payload()
 	for _, name := range []string{"Confirmed", "FlushDownlinkQueue", "RetryIneligibleGateways"} {
@@ -65,6 +67,9 @@ func readDownlink(document []byte, fields gjson.Result, topicEUI string, common 
 	}
 	for _, name := range []string{"ValidityTime", "CorrelationID", "AS_ID", "AS_KEY"} {
 		r.scalar(name)
+	}
+	if _, ok := report.ValidUntil(d.validity, time.Time{}); !ok {
+		r.problem("ValidityTime", "%q is neither a number of seconds nor an ISO date such as 2026-03-01T10:00:00Z.", clip(d.validity))
 	}
 	if _, err := report.Parse(document); err != nil && len(r.problems) == 0 {
 		// Two roots, a field that stands there twice: what two readers could

@@ -108,6 +108,8 @@ func TestMalformedDownlinks(t *testing.T) {
 		eui + `"FPort":1,"payload_hex":"00","Confirmed":2`:                     "Confirmed",
 		eui + `"FPort":1,"payload_hex":"00","FCntDn":-1`:                       "FCntDn",
 		eui + `"FPort":1,"payload_hex":"00","ValidityTime":{}`:                 "ValidityTime",
+		eui + `"FPort":1,"payload_hex":"00","ValidityTime":"soon"`:             "ValidityTime",
+		eui + `"FPort":1,"payload_hex":"00","ValidityTime":-5`:                 "ValidityTime",
 		eui + `"FPort":1,"payload_hex":"00","AS_KEY":["k"]`:                    "AS_KEY",
 		eui + `"FPort":1,"FPort":2,"payload_hex":"00"`:                         "",
 		`"FPort":0,"payload_hex":"zz","FlushDownlinkQueue":7,"AFCntDn":"many"`: "DevEUI FPort payload_hex FlushDownlinkQueue AFCntDn",

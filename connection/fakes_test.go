@@ -44,6 +44,7 @@ type world struct {
 	events      []sluice.Event
 	commands    []*sluice.Message
 	reports     []*sluice.Message
+	fates       map[string]map[Fate]int // by connection
 	command     func(m *sluice.Message) error
 	prepared    []string
 	began       time.Time
@@ -520,6 +521,17 @@ func run(t *testing.T, f func(t *testing.T, b *bench)) {
 				w.set(func(w *world) { w.reports = append(w.reports, m) })
 				return nil
 			}),
+			Counted: func(id string, f Fate) {
+				w.set(func(w *world) {
+					if w.fates == nil {
+						w.fates = map[string]map[Fate]int{}
+					}
+					if w.fates[id] == nil {
+						w.fates[id] = map[Fate]int{}
+					}
+					w.fates[id][f]++
+				})
+			},
 			Events: w, Sealer: fakeSealer{}, Instance: "abcd2345", PublicURL: "https://sluice.example/",
 			Rand: func() float64 { return 0.5 },
 		})

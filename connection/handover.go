@@ -35,8 +35,10 @@ const (
 // When the link of the subscribed session is lost, the commands that it took
 // last may not have been acknowledged; then they come again on the next one,
 // before all others. So what equals one of those, and comes before anything
-// else, is a redelivery. A command with a CorrelationID that another session
-// took is one at any time.
+// else, is a redelivery. A command with a CorrelationID, or with an id that its
+// publisher gave the message, that another session took is one at any time. The
+// id alone does not make it one: what comes again is the same to the byte, and
+// an application may use one CorrelationID for all that it sends.
 type handover struct {
 	clock  sluice.Clock
 	window time.Duration // of a redelivery, before the loss and after the grant
@@ -84,6 +86,13 @@ func newHandover(clock sluice.Clock, window time.Duration) *handover {
 	}
 }
 
+// within sets the window of a redelivery.
+func (h *handover) within(window time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.window = window
+}
+
 // begin notes that another session is being subscribed.
 func (h *handover) begin() {
 	h.mu.Lock()
@@ -110,7 +119,7 @@ func (h *handover) lost(source sluice.Session) {
 	defer h.mu.Unlock()
 	now := h.clock()
 	for _, c := range h.last {
-		if c.source == source && !c.at.Before(now.Add(-h.window)) {
+		if h.window > 0 && c.source == source && !c.at.Before(now.Add(-h.window)) {
 			if h.again == nil {
 				h.again = make(map[[sha256.Size]byte][]*taking)
 			}
@@ -159,7 +168,7 @@ func (h *handover) remember(c took, correlated bool) {
 // once calls f for a command, or waits for the call that takes a copy of it.
 // Its nil means what that of f means.
 func (h *handover) once(ctx context.Context, source sluice.Session, c sluice.Command, correlated bool, f func() error) error {
-	key := sha256.Sum256(append([]byte(c.Source+"\x00"), c.Document...))
+	key := sha256.Sum256(append([]byte(c.Source+"\x00"+c.ID+"\x00"), c.Document...))
 	h.mu.Lock()
 	now := h.clock()
 	h.forget(now.Add(-handoverFor))

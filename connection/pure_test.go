@@ -13,16 +13,18 @@ import (
 
 func TestParseCommon(t *testing.T) {
 	got, err := ParseCommon(json.RawMessage(`{"region":"eu-central-1"}`))
-	want := sluice.Common{CreateDevices: true, DownlinkEnabled: true, ReconnectStrategy: "FAST"}
+	want := sluice.Common{
+		CreateDevices: true, DownlinkEnabled: true, DownlinkReports: "all", DownlinkRedelivery: "30s", ReconnectStrategy: "FAST",
+	}
 	if d := cmp.Diff(want, got); d != "" || err != nil {
 		t.Error(d, err)
 	}
 	got, err = ParseCommon(json.RawMessage(`{"description":"d","createDevices":false,"sendMetadata":true,"sendRawDecodedFormat":true,
 		"uplinkTimeValidity":"5m","uplinkRateLimiter":7,"downlinkEnabled":false,"downlinkAsId":"a","downlinkAsKey":"k",
-		"downlinkPort":3,"reconnectStrategy":"CALM"}`))
+		"downlinkPort":3,"downlinkReports":"none","downlinkRedelivery":"2m","reconnectStrategy":"CALM"}`))
 	want = sluice.Common{
 		Description: "d", SendMetadata: true, SendRawDecodedFormat: true, UplinkTimeValidity: "5m", UplinkRateLimiter: 7,
-		DownlinkASID: "a", DownlinkASKey: "k", DownlinkPort: 3, ReconnectStrategy: "CALM",
+		DownlinkASID: "a", DownlinkASKey: "k", DownlinkPort: 3, DownlinkReports: "none", DownlinkRedelivery: "2m", ReconnectStrategy: "CALM",
 	}
 	if d := cmp.Diff(want, got); d != "" || err != nil {
 		t.Error(d, err)
@@ -37,6 +39,7 @@ func TestCheckCommon(t *testing.T) {
 		`{}`, `{"uplinkTimeValidity":"1m"}`, `{"uplinkTimeValidity":"72h"}`, `{"uplinkTimeValidity":"2h30m"}`,
 		`{"downlinkPort":1}`, `{"downlinkPort":224}`, `{"reconnectStrategy":"AGGRESSIVE"}`,
 		`{"downlinkAsId":"a","downlinkAsKey":"k"}`, `{"downlinkAsId":"a"}`,
+		`{"downlinkReports":"rejected"}`, `{"downlinkRedelivery":"0s"}`, `{"downlinkRedelivery":"1h"}`, `{"downlinkRedelivery":""}`,
 		`{"downlinkPort":"8"}`, // the schema's to say
 		`[]`,
 	} {
@@ -44,12 +47,13 @@ func TestCheckCommon(t *testing.T) {
 			t.Errorf("%s: %v", good, p)
 		}
 	}
-	bad := `{"uplinkTimeValidity":"soon","downlinkPort":225,"reconnectStrategy":"fast","downlinkAsKey":"k","uplinkRateLimiter":-1}`
+	bad := `{"uplinkTimeValidity":"soon","downlinkPort":225,"reconnectStrategy":"fast","downlinkAsKey":"k","uplinkRateLimiter":-1,
+		"downlinkReports":"some","downlinkRedelivery":"61m"}`
 	var paths []string
 	for _, p := range CheckCommon(json.RawMessage(bad)) {
 		paths = append(paths, p.Path)
 	}
-	want := []string{"uplinkTimeValidity", "uplinkRateLimiter", "downlinkPort", "reconnectStrategy", "downlinkAsId"}
+	want := []string{"uplinkTimeValidity", "uplinkRateLimiter", "downlinkPort", "reconnectStrategy", "downlinkReports", "downlinkRedelivery", "downlinkAsId"}
 	if d := cmp.Diff(want, paths); d != "" {
 		t.Error(d)
 	}
@@ -97,7 +101,7 @@ func TestSchema(t *testing.T) {
 		}
 		return true
 	})
-	if n != 10 {
+	if n != 12 {
 		t.Errorf("%d common properties besides the description", n)
 	}
 	if bare := Schema(sluice.ConnectorInfo{}); !gjson.GetBytes(bare, "properties.sendMetadata").Exists() {
@@ -108,11 +112,12 @@ func TestSchema(t *testing.T) {
 func TestEssence(t *testing.T) {
 	base := essence(connection(1, `"a":{"x":1,"y":2.50}`))
 	for more, same := range map[string]bool{
-		`"a":{"y":2.50, "x":1}`:                        true,
-		`"a":{"x":1,"y":2.50},"downlinkPort":4`:        true,
-		`"a":{"x":1,"y":2.50},"createDevices":false`:   false,
-		`"a":{"x":1,"y":2.50},"downlinkEnabled":false`: false,
-		`"a":{"x":2,"y":2.50}`:                         false,
+		`"a":{"y":2.50, "x":1}`:                                                   true,
+		`"a":{"x":1,"y":2.50},"downlinkPort":4`:                                   true,
+		`"a":{"x":1,"y":2.50},"downlinkReports":"none","downlinkRedelivery":"1m"`: true,
+		`"a":{"x":1,"y":2.50},"createDevices":false`:                              false,
+		`"a":{"x":1,"y":2.50},"downlinkEnabled":false`:                            false,
+		`"a":{"x":2,"y":2.50}`:                                                    false,
 	} {
 		if got := essence(connection(2, more)) == base; got != same {
 			t.Errorf("%s: same is %v", more, got)
@@ -169,13 +174,23 @@ func TestRejected(t *testing.T) {
 	got := Rejected(m, f, now)
 	want := `{"DevEUI_downlink_Rejected":{"Time":"2024-01-02T02:04:05.678Z","DevEUI":"20635F0108000495","FPort":8,` +
 		`"DeliveryStatus":350,"DownlinkRejectionCause":"Downlink counter value already used. Expected=1238",` +
-		`"CustomerID":"100002167","CorrelationID":"4434704901C7450B"}}`
+		`"CustomerID":"100002167","CorrelationID":"4434704901C7450B","CommandID":"x"}}`
 	if d := cmp.Diff(want, string(got.Document)); d != "" {
 		t.Error(d)
 	}
 	if got.Kind != sluice.KindDownlinkRejected || got.DevEUI != m.DevEUI || got.Connection != "8" || got.Network != "net" ||
 		len(got.ID) != 26 || got.ID == m.ID || !got.Received.Equal(now) {
 		t.Errorf("message %+v", got)
+	}
+	late := Rejected(m, &sluice.Failure{Verdict: sluice.Expired, Message: "It is 9s old, the limit is 8s."}, now)
+	if cause := gjson.GetBytes(late.Document, "*.DownlinkRejectionCause").String(); cause != "Validity time expired. It is 9s old, the limit is 8s." {
+		t.Errorf("cause %q", cause)
+	}
+	queued := Queued(m, now)
+	want = `{"DevEUI_downlink_Queued":{"Time":"2024-01-02T02:04:05.678Z","DevEUI":"20635F0108000495","FPort":8,"DeliveryStatus":200,` +
+		`"CustomerID":"100002167","CorrelationID":"4434704901C7450B","CommandID":"x"}}`
+	if d := cmp.Diff(want, string(queued.Document)); d != "" || queued.Kind != sluice.KindDownlinkQueued || queued.Connection != "8" {
+		t.Error(d, queued.Kind)
 	}
 	bare := Rejected(&sluice.Message{Document: []byte(`{"DevEUI_downlink":{}}`)}, &sluice.Failure{Message: `a "quoted" cause`}, now)
 	if !json.Valid(bare.Document) || gjson.GetBytes(bare.Document, "*.FPort").Exists() {

@@ -72,7 +72,7 @@ func newRunner(o *Options, c sluice.Connection, after <-chan struct{}) *runner {
 		mail:     make(chan func()),
 		ended:    make(chan struct{}),
 		done:     make(chan struct{}),
-		handover: newHandover(time.Now, o.Redelivery),
+		handover: newHandover(time.Now, defaultRedelivery),
 		born:     time.Now(),
 		next:     &c,
 		changed:  make(chan struct{}, 1),
@@ -169,7 +169,9 @@ func (r *runner) adopt(c sluice.Connection) {
 	r.fold.outage++ // what happens to it now is news
 	r.failures = 0
 	r.want, r.essence, r.refused = c, essence(c), false
-	r.settings.Store(newSettings(c, common, r.o.PublicURL, r.settings.Load()))
+	set := newSettings(c, common, r.o.PublicURL, r.settings.Load())
+	r.settings.Store(set)
+	r.handover.within(set.redelivery)
 	if r.active != nil {
 		r.active.anew()
 	}

@@ -38,7 +38,7 @@ type Options struct {
 	// Permanent failure is told to the application as a rejection.
 	Commands sluice.Handler
 	// Reports takes the reports that Sluice makes itself, for the connection
-	// that they name: DevEUI_downlink_Rejected. nil means durable.
+	// that they name: what became of a command. nil means durable.
 	Reports sluice.Handler
 	// Things returns a connection's memory of things; it may be nil.
 	Things   func(connectionID string) sluice.Things
@@ -48,10 +48,9 @@ type Options struct {
 	// PublicURL is where this Sluice is reached from outside, without a slash
 	// at the end; "" leaves downlinkUrl out of uplinks.
 	PublicURL string
-	// Redelivery is how long before a link was lost a command may have been
-	// taken, and how long after another one is subscribed it may come again, to
-	// be recognised without a CorrelationID; default 30 s.
-	Redelivery time.Duration
+	// Counted is told what becomes of a connection's commands as far as it is
+	// known here; it may be nil. It must not block.
+	Counted func(connectionID string, f Fate)
 	// Clock gives the times that are shown or compared with a message's;
 	// default time.Now. What lasts is measured by the monotonic clock, which no
 	// step of the wall clock disturbs.
@@ -81,8 +80,8 @@ func New(o Options) *Supervisor {
 	if o.Rand == nil {
 		o.Rand = rand.Float64
 	}
-	if o.Redelivery == 0 {
-		o.Redelivery = 30 * time.Second
+	if o.Counted == nil {
+		o.Counted = func(string, Fate) {}
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

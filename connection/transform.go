@@ -19,6 +19,7 @@ type settings struct {
 	name        string // of the connection, for people
 	common      sluice.Common
 	validity    time.Duration // 0: no limit
+	redelivery  time.Duration // of commands
 	limiter     *rate.Limiter // nil: no limit
 	downlinkURL string        // "": not put into uplinks
 	strategy    strategy
@@ -30,6 +31,9 @@ func newSettings(c sluice.Connection, common sluice.Common, publicURL string, ol
 	s := &settings{connectorID: c.ConnectorID, name: clip(c.Name), common: common, strategy: strategyOf(common.ReconnectStrategy)}
 	if d, err := parseValidity(common.UplinkTimeValidity); err == nil {
 		s.validity = d
+	}
+	if d, err := parseRedelivery(common.DownlinkRedelivery); err == nil {
+		s.redelivery = d
 	}
 	if publicURL != "" && c.DownlinkID != "" {
 		s.downlinkURL = publicURL + "/downlinkMessages/" + c.DownlinkID

@@ -101,11 +101,11 @@ func (r *reader) turn(d *device, w waiting) {
 	until := r.deadline(m)
 	left := until.Sub(r.j.o.Clock())
 	if left <= 0 {
-		r.over(d, m, Expired, r.tooOld(m))
+		r.late(d, m)
 		return
 	}
 	ctx, cancel := context.WithTimeoutCause(r.base, left, errExpired)
-	err := r.handle(ctx, m)
+	err := r.handle(ctx, r.o.Handler, m)
 	cancel()
 	if err == nil {
 		r.over(d, m, Delivered, nil)
@@ -122,7 +122,7 @@ func (r *reader) turn(d *device, w waiting) {
 	default:
 		left = until.Sub(r.j.o.Clock())
 		if left <= 0 || errors.Is(context.Cause(ctx), errExpired) {
-			r.over(d, m, Expired, r.tooOld(m))
+			r.late(d, m)
 			return
 		}
 		r.again(d, m, verdict, min(after, left), left, err)
@@ -133,8 +133,26 @@ func (r *reader) turn(d *device, w waiting) {
 // has expired.
 var errExpired = errors.New("the entry has expired")
 
-// handle calls the handler and turns a panic into an error.
-func (r *reader) handle(ctx context.Context, m *sluice.Message) (err error) {
+// late ends an entry that is too old, once whoever wants to know of it does.
+func (r *reader) late(d *device, m *sluice.Message) {
+	tooOld := r.tooOld(m)
+	if r.o.Late == nil {
+		r.over(d, m, Expired, tooOld)
+		return
+	}
+	err := r.handle(r.base, sluice.HandlerFunc(func(ctx context.Context, m *sluice.Message) error { return r.o.Late(ctx, m, tooOld) }), m)
+	switch verdict, _ := sluice.VerdictOf(err); {
+	case err == nil:
+		r.over(d, m, Delivered, nil)
+	case verdict == sluice.Expired:
+		r.over(d, m, Expired, err)
+	default:
+		r.again(d, m, sluice.Retry, 0, maxRetry, err)
+	}
+}
+
+// handle calls a handler and turns a panic into an error.
+func (r *reader) handle(ctx context.Context, to sluice.Handler, m *sluice.Message) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			r.j.o.Log.Error("a handler panicked", "place", r.p.name.label(), "message", m.ID,
@@ -145,7 +163,7 @@ func (r *reader) handle(ctx context.Context, m *sluice.Message) (err error) {
 			}
 		}
 	}()
-	return r.o.Handler.Handle(ctx, m)
+	return to.Handle(ctx, m)
 }
 
 // deadline is when m expires.
@@ -163,7 +181,7 @@ func (r *reader) deadline(m *sluice.Message) time.Time {
 	return t
 }
 
-func (r *reader) tooOld(m *sluice.Message) error {
+func (r *reader) tooOld(m *sluice.Message) *sluice.Failure {
 	age, limit := r.j.o.Clock().Sub(m.Received), r.j.o.Retention
 	if m.Validity > 0 && !m.Born().Add(m.Validity).After(r.j.o.Clock()) {
 		age, limit = r.j.o.Clock().Sub(m.Born()), m.Validity

@@ -47,6 +47,11 @@ type ReadOptions struct {
 	// Grace is how long Read waits for the handler after its context has
 	// ended, before it ends the handler's. Default 3 s.
 	Grace time.Duration
+	// Late, if not nil, is given an entry that is too old, with why, before it
+	// is over: nil means that it is delivered all the same, a Failure with
+	// verdict Expired that it may expire, any other error that Late is to be
+	// called again.
+	Late func(ctx context.Context, m *sluice.Message, tooOld *sluice.Failure) error
 	// Settled, if not nil, is called once an entry is over, after it was
 	// counted. err is the handler's last error, or why it expired; nil for
 	// Delivered. It must not block.

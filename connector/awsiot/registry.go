@@ -89,7 +89,7 @@ func newRegistry(d *dialer, pool *x509.CertPool) (*registry, error) {
 func (r *registry) prepare(ctx context.Context, m *sluice.Message) error {
 	switch m.Kind {
 	case sluice.KindBSAlarm, // a base station is no device
-		sluice.KindDownlinkRejected: // its DevEUI is what a command said, and may be none at all
+		sluice.KindDownlinkQueued, sluice.KindDownlinkRejected: // its DevEUI is what a command said, and may be none at all
 		return nil
 	}
 	if t, ok := r.d.spec.Things.Get(m.DevEUI); ok && t.State == sluice.ThingRegistered && t.Tag == r.tag {

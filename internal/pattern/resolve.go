@@ -68,7 +68,7 @@ func (e *expression) resolve(d *document) (string, bool) {
 
 // roots are the root nodes whose paths are made ready at compile time.
 // Source: ThingPark X IoT Flow documentation, "Message".
-const roots = "DevEUI_uplink DevEUI_downlink_Sent DevEUI_downlink_Rejected DevEUI_location " +
+const roots = "DevEUI_uplink DevEUI_downlink_Sent DevEUI_downlink_Queued DevEUI_downlink_Rejected DevEUI_location " +
 	"DevEUI_notification DevEUI_multicast_summary DevEUI_alarm BS_alarm DevEUI_downlink"
 
 // field is a dotted path inside the root node.

@@ -10,6 +10,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"sluice"
+	"sluice/internal/report"
 )
 
 // downlink is a command as a list of query parameters, in the order in which
@@ -168,36 +169,27 @@ func (d *downlink) addFlag(name string, v gjson.Result, only string) {
 }
 
 // addValidity adds until when the downlink may wait in ThingPark's queue: a
-// date, or seconds. Seconds count from when the command came in; what it has
-// waited here is taken off.
+// date, as it was written, or seconds. ThingPark counts seconds from when it
+// takes the downlink, the application from when it sent the command, so what
+// the command has waited here is taken off.
 func (d *downlink) addValidity(v gjson.Result, received, now time.Time) {
 	s := text(v)
-	if s == "" || s == "0" {
-		return
+	if received.IsZero() {
+		received = now
 	}
-	if seconds, err := strconv.ParseUint(s, 10, 32); err == nil {
-		waited := max(now.Sub(received), 0)
-		rest := time.Duration(seconds)*time.Second - waited
-		if received.IsZero() {
-			rest = time.Duration(seconds) * time.Second
-		}
-		if rest <= 0 {
-			d.fail(failExpired())
-		}
-		d.add("ValidityTime", strconv.FormatInt(int64((rest+time.Second-1)/time.Second), 10))
-		return
-	}
-	until, err := time.Parse(time.RFC3339, s)
-	if err != nil {
-		until, err = time.Parse("2006-01-02T15:04:05Z0700", s)
-	}
+	until, ok := report.ValidUntil(s, received)
 	switch {
-	case err == nil && !now.Before(until):
-		d.fail(failExpired())
-	case err != nil && (len(s) < len("2006-01-02") || s[4] != '-' || len(s) > 40):
+	case !ok:
 		d.fail(failMalformed("The ValidityTime of the downlink is neither a date nor a number of seconds."))
+	case until.IsZero():
+		return
+	case !now.Before(until):
+		d.fail(failExpired())
 	}
-	// A date without an offset is ThingPark's to judge.
+	if _, err := strconv.ParseUint(s, 10, 32); err == nil {
+		rest := min(until.Sub(now), until.Sub(received)) // the clock may have been set back
+		s = strconv.FormatInt(int64((rest+time.Second-1)/time.Second), 10)
+	}
 	d.add("ValidityTime", s)
 }
 

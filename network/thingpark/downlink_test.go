@@ -98,7 +98,7 @@ func TestDownlinkQuery(t *testing.T) {
 		{`"FPort":7,"payload_hex":"00","ValidityTime":90`, "FPort=7&Payload=00&ValidityTime=61"},
 		{`"FPort":7,"payload_hex":"00","ValidityTime":"0"`, "FPort=7&Payload=00"},
 		{`"FPort":7,"payload_hex":"00","ValidityTime":"2026-03-01T11:00:01+01:00"`, "FPort=7&Payload=00&ValidityTime=2026-03-01T11:00:01+01:00"},
-		{`"FPort":7,"payload_hex":"00","ValidityTime":"2020-03-01T11:00:01"`, "FPort=7&Payload=00&ValidityTime=2020-03-01T11:00:01"},
+		{`"FPort":7,"payload_hex":"00","ValidityTime":"2026-03-01T08:00:00"`, "FPort=7&Payload=00&ValidityTime=2026-03-01T08:00:00"}, // somewhere it is still to come
 		{`"FPort":7,"payload_hex":"00","CorrelationID":"00AB"`, "FPort=7&Payload=00&CorrelationID=00AB"},
 	} {
 		m := command(test.fields)
@@ -142,6 +142,7 @@ func TestDownlinkRefusedHere(t *testing.T) {
 		{`"FPort":1,"payload_hex":"00","FCntDn":-1`, sluice.Permanent, sluice.ReasonMalformed},
 		{`"FPort":1,"payload_hex":"00","FCntDn":4294967296`, sluice.Permanent, sluice.ReasonMalformed},
 		{`"FPort":1,"payload_hex":"00","ValidityTime":"soon"`, sluice.Permanent, sluice.ReasonMalformed},
+		{`"FPort":1,"payload_hex":"00","ValidityTime":"2020-03-01T11:00:01"`, sluice.Expired, sluice.ReasonExpired},
 		{`"FPort":1,"payload_hex":"00","ValidityTime":60`, sluice.Expired, sluice.ReasonExpired},
 		{`"FPort":1,"payload_hex":"00","ValidityTime":"2026-03-01T11:00:00+01:00"`, sluice.Expired, sluice.ReasonExpired},
 		{`"FPort":1,"payload_hex":"00","ValidityTime":"2026-03-01T11:00:00.000+0100"`, sluice.Expired, sluice.ReasonExpired},
