@@ -52,8 +52,9 @@ type Message struct {
 	// to delivery; 0 for no limit. Of a command it is the ValidityTime, counted
 	// from Received.
 	Validity time.Duration
-	// Fingerprint is equal for two copies of one report and differs for any
-	// two others; "" when copies are not looked for.
+	// Fingerprint is equal for two copies of one report (of one command, for
+	// its redelivery) and differs for any two others; "" when copies are not
+	// looked for.
 	Fingerprint string
 	// Tags are the routing tags that the document carries (CustomerData.tags
 	// and ModelCfg), as written there; nil when the document has no place for

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,6 +32,27 @@ func (a *App) deliverCommands(ctx context.Context, network string, to sluice.Han
 			}
 		},
 	})
+}
+
+// earlierCommands are the last commands that were taken before this start, as
+// far as the journal has them.
+func (a *App) earlierCommands(ctx context.Context) (connection.Earlier, error) {
+	var e connection.Earlier
+	if at, orderly := a.journal.LastEnd(); !orderly {
+		e.Crashed = at
+	}
+	for _, n := range a.store.Networks() {
+		err := a.journal.Recent(ctx, journal.Down(n.ID), connection.RecallMost, func(m *sluice.Message) {
+			if m.Fingerprint != "" {
+				e.Taken = append(e.Taken, connection.Taken{Connection: m.Connection, Fingerprint: m.Fingerprint, Received: m.Received})
+			}
+		})
+		if err != nil {
+			return e, fmt.Errorf("read the last commands: %w", err)
+		}
+	}
+	slices.SortStableFunc(e.Taken, func(a, b connection.Taken) int { return a.Received.Compare(b.Received) })
+	return e, nil
 }
 
 // fateOf puts an outcome in the words of those who count commands.

@@ -65,7 +65,11 @@ func (a *App) open(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	a.wire(key)
+	earlier, err := a.earlierCommands(ctx)
+	if err != nil {
+		return err
+	}
+	a.wire(key, earlier)
 	if a.listener, err = net.Listen("tcp", o.Listen); err != nil {
 		return &sluice.Error{
 			Code: sluice.CodeConflict, Message: fmt.Sprintf("cannot listen on %s", o.Listen),
@@ -109,7 +113,7 @@ func (a *App) openJetStream(ctx context.Context) (js jetStream, err error) {
 }
 
 // wire makes the rooms that live in memory and ties them together.
-func (a *App) wire(sealer sluice.Sealer) {
+func (a *App) wire(sealer sluice.Sealer, earlier connection.Earlier) {
 	o := a.options
 	a.router = flow.New(flow.Options{Journal: writer{a}, Devices: a.store, Clock: o.Clock})
 	a.metrics = newMetrics(a.journal, a.store, a.router, o.Clock, o.Log)
@@ -118,6 +122,7 @@ func (a *App) wire(sealer sluice.Sealer) {
 		Journal:    reader{a.journal, a.metrics},
 		Commands:   a.router,
 		Reports:    a.journaled(),
+		Earlier:    earlier,
 		Counted:    a.metrics.command,
 		Things:     a.store.Things,
 		Events:     a.store,

@@ -28,8 +28,10 @@ func (r *runner) take(ctx, living context.Context, source sluice.Session, c slui
 		return nil
 	}
 	d, problems := readDownlink(document, fields, c.DevEUI, r.settings.Load().common)
+	hasID := d.correlated || c.ID != ""
+	d.fingerprint = fingerprint(c, hasID)
 	first := false
-	err := r.handover.once(ctx, source, c, d.correlated || c.ID != "", func() error {
+	err := r.handover.once(ctx, source, c, hasID, func() error {
 		first = true
 		return r.persist(ctx, living, func() error {
 			if len(problems) > 0 {
@@ -90,7 +92,7 @@ func (r *runner) submit(ctx context.Context, d *downlink, report bool) (*sluice.
 	now := r.o.Clock()
 	m := &sluice.Message{
 		ID: newID(now), Kind: sluice.KindDownlink, DevEUI: d.devEUI, Connection: r.id, Received: now,
-		Credentials: sealed, Document: d.document,
+		Credentials: sealed, Document: d.document, Fingerprint: d.fingerprint,
 	}
 	if until := d.until(now); until.IsZero() || now.Before(until) {
 		if !until.IsZero() {

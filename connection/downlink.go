@@ -28,6 +28,7 @@ type downlink struct {
 	devEUI      string
 	credentials *sluice.Credentials // nil: the network's own
 	correlated  bool                // it has a CorrelationID
+	fingerprint string              // knows its redelivery again; "": it has none
 	validity    string              // ValidityTime as written; "": no limit
 	// document is the command's, without AS_ID and AS_KEY, with FPort and
 	// DevEUI. Where nothing had to change it is what came.

@@ -168,7 +168,7 @@ func (h *handover) remember(c took, correlated bool) {
 // once calls f for a command, or waits for the call that takes a copy of it.
 // Its nil means what that of f means.
 func (h *handover) once(ctx context.Context, source sluice.Session, c sluice.Command, correlated bool, f func() error) error {
-	key := sha256.Sum256(append([]byte(c.Source+"\x00"+c.ID+"\x00"), c.Document...))
+	key := keyOf(c)
 	h.mu.Lock()
 	now := h.clock()
 	h.forget(now.Add(-handoverFor))

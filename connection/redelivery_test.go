@@ -96,6 +96,58 @@ func TestSameSessionRepeatsOnPurpose(t *testing.T) {
 	})
 }
 
+// A command that was taken before a start, and comes again after it, is known
+// from the journal: by its id at any time, by its content where the end was not
+// orderly and it comes at once.
+func TestRedeliveryAcrossARestart(t *testing.T) {
+	now := time.Now()
+	for name, c := range map[string]struct {
+		hasID   bool
+		crashed bool
+		age     time.Duration // at the end
+		down    time.Duration
+		first   string // what comes before
+		taken   bool
+	}{
+		"id, orderly":            {true, false, time.Hour, time.Hour, "x", false},
+		"id, crashed":            {true, true, time.Hour, time.Hour, "x", false},
+		"id, very old":           {true, true, 25 * time.Hour, 0, "", true},
+		"alike, crashed":         {false, true, 20 * time.Second, time.Hour, "", false},
+		"alike, not the first":   {false, true, 20 * time.Second, time.Hour, "x", true},
+		"alike, old at the end":  {false, true, 40 * time.Second, 0, "", true},
+		"alike, an orderly end":  {false, false, time.Second, time.Second, "", true},
+		"id, of another one":     {true, true, 0, 0, "other", true},
+		"alike, of another one ": {false, true, 0, 0, "other", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			command := sluice.Command{Source: "topic", Document: []byte("a")}
+			e := Earlier{Taken: []Taken{{Connection: "8", Fingerprint: fingerprint(command, c.hasID), Received: now.Add(-c.down - c.age)}}}
+			if c.first == "other" {
+				e.Taken[0].Connection = "9"
+			}
+			if c.crashed {
+				e.Crashed = now.Add(-c.down)
+			}
+			h := newHandover(time.Now, 30*time.Second)
+			h.recall(e, "8", now)
+			taken := false
+			take := func(c sluice.Command, hasID bool) {
+				taken = false
+				if err := h.once(t.Context(), &fakeSession{}, c, hasID, func() error { taken = true; return nil }); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if c.first == "x" {
+				take(sluice.Command{Source: "topic", Document: []byte("x")}, false)
+			}
+			take(command, c.hasID)
+			if taken != c.taken {
+				t.Errorf("taken %v", taken)
+			}
+		})
+	}
+}
+
 func TestRedeliveryIsBounded(t *testing.T) {
 	h := newHandover(time.Now, 30*time.Second)
 	s := &fakeSession{}

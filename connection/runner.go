@@ -34,6 +34,7 @@ type runner struct {
 	quitting  bool
 	unapplied string // what the last event about a failed change said
 	summary   time.Time
+	recalled  bool   // what was taken before this start is remembered
 	alarming  string // the alarms that are in force, as configured
 
 	mail  chan func()
@@ -172,6 +173,10 @@ func (r *runner) adopt(c sluice.Connection) {
 	set := newSettings(c, common, r.o.PublicURL, r.settings.Load())
 	r.settings.Store(set)
 	r.handover.within(set.redelivery)
+	if !r.recalled {
+		r.recalled = true
+		r.handover.recall(r.o.Earlier, r.id, r.o.Clock())
+	}
 	if r.active != nil {
 		r.active.anew()
 	}

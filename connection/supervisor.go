@@ -48,6 +48,8 @@ type Options struct {
 	// PublicURL is where this Sluice is reached from outside, without a slash
 	// at the end; "" leaves downlinkUrl out of uplinks.
 	PublicURL string
+	// Earlier are the commands of all connections that were taken before.
+	Earlier Earlier
 	// Counted is told what becomes of a connection's commands as far as it is
 	// known here; it may be nil. It must not block.
 	Counted func(connectionID string, f Fate)

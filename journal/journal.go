@@ -119,6 +119,11 @@ type Journal struct {
 	mu     sync.Mutex // guards places
 	places map[Place]*place
 
+	// Of the time before Open: when the journal wrote last, and whether it
+	// ended in order. They never change.
+	lastLife time.Time
+	unclean  bool
+
 	books   bookkeeper
 	readers atomic.Int64 // how many Reads run
 	health  health

@@ -81,7 +81,7 @@ func (j *Journal) makeStreams(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("journal: make the stream %s: %w", streamEntries, err)
 	}
-	_, err = j.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	books, err := j.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name:              streamBooks,
 		Description:       "Sluice: positions and counters",
 		Subjects:          []string{bookPrefix + ">", statePrefix + ">"},
@@ -96,6 +96,11 @@ func (j *Journal) makeStreams(ctx context.Context) error {
 	})
 	if err != nil {
 		return fmt.Errorf("journal: make the stream %s: %w", streamBooks, err)
+	}
+	for _, s := range []jetstream.Stream{j.stream, books} {
+		if t := s.CachedInfo().State.LastTime; t.After(j.lastLife) {
+			j.lastLife = t
+		}
 	}
 	return nil
 }

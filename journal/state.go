@@ -37,6 +37,7 @@ func (j *Journal) checkState(ctx context.Context, lost uint64) error {
 	if err == nil && string(s.data) == stateEnded || err != nil && len(j.places) == 0 {
 		return nil
 	}
+	j.unclean = true
 	var waiting uint64
 	for _, p := range j.places {
 		waiting += p.pending()

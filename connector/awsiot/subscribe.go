@@ -2,6 +2,7 @@ package awsiot
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"strings"
 	"sync"
@@ -222,7 +223,7 @@ func (s *subscriber) takeRest(ctx context.Context, in *session, take taker, belo
 // command that is not taken stays unacknowledged: the server keeps those of a
 // persistent session, and sends them again.
 func (s *subscriber) takeOne(ctx context.Context, in *session, p *packets.Publish, take taker, stop context.Context) {
-	c := sluice.Command{Source: p.Topic, Document: p.Payload}
+	c := sluice.Command{Source: p.Topic, Document: p.Payload, ID: commandID(p)}
 	c.DevEUI, _ = s.d.downlink.Match(p.Topic)
 	for pause := firstTakePause; ; pause = min(2*pause, lastTakePause) {
 		err := take(ctx, c)
@@ -246,6 +247,21 @@ func (s *subscriber) takeOne(ctx context.Context, in *session, p *packets.Publis
 	if p.QoS > 0 {
 		_ = in.link.acknowledge(p) // on a broken link it comes again
 	}
+}
+
+// commandID is the id that the publisher gave a message: the user property of
+// that name that Sluice's own messages carry, or else the correlation data of a
+// request.
+func commandID(p *packets.Publish) string {
+	if p.Properties == nil {
+		return ""
+	}
+	for _, u := range p.Properties.User {
+		if u.Key == messageIDProperty && u.Value != "" {
+			return u.Value
+		}
+	}
+	return hex.EncodeToString(p.Properties.CorrelationData)
 }
 
 // sleep returns false where something ends before.
