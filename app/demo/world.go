@@ -48,8 +48,8 @@ type World struct {
 	commands commandLedger
 	sent     atomic.Uint64 // for the numbers of commands
 
-	mu         sync.Mutex
-	rejections [][]byte
+	mu    sync.Mutex
+	fates map[string][][]byte // of commands, by kind
 }
 
 // NewWorld starts the world. Close ends it.
@@ -57,7 +57,7 @@ func NewWorld(ctx context.Context, o WorldOptions) (*World, error) {
 	if o.Devices <= 0 {
 		o.Devices = 50
 	}
-	w := &World{devices: o.Devices, ledger: newLedger()}
+	w := &World{devices: o.Devices, ledger: newLedger(), fates: map[string][][]byte{}}
 	if err := w.start(ctx, o); err != nil {
 		w.Close()
 		return nil, err
@@ -95,10 +95,12 @@ func (w *World) uplink(_ string, payload []byte) {
 	now := time.Now()
 	root := gjson.GetBytes(payload, "DevEUI_uplink")
 	if !root.Exists() {
-		if gjson.GetBytes(payload, "DevEUI_downlink_Rejected").Exists() {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.rejections = append(w.rejections, bytes.Clone(payload))
+		for _, kind := range []string{"DevEUI_downlink_Queued", "DevEUI_downlink_Rejected"} {
+			if gjson.GetBytes(payload, kind).Exists() {
+				w.mu.Lock()
+				w.fates[kind] = append(w.fates[kind], bytes.Clone(payload))
+				w.mu.Unlock()
+			}
 		}
 		return
 	}
@@ -189,12 +191,22 @@ func (w *World) Command(ctx context.Context, i int) error {
 	return nil
 }
 
+// Publish publishes a document as a command for a device, and does not account
+// for it.
+func (w *World) Publish(ctx context.Context, devEUI string, document []byte) error {
+	return w.cloud.send(ctx, devEUI, document)
+}
+
 // Rejections returns the DevEUI_downlink_Rejected documents that arrived at the
 // cloud application.
-func (w *World) Rejections() [][]byte {
+func (w *World) Rejections() [][]byte { return w.Fates("DevEUI_downlink_Rejected") }
+
+// Fates returns the documents of a kind that tell of commands, as they arrived
+// at the cloud application.
+func (w *World) Fates(kind string) [][]byte {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return slices.Clone(w.rejections)
+	return slices.Clone(w.fates[kind])
 }
 
 // DevEUI is that of device i, in upper case.
