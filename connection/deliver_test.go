@@ -116,7 +116,9 @@ func TestValidityEndsTheWait(t *testing.T) {
 		b.apply(connection(1, `"uplinkTimeValidity":"10m"`))
 		shorter := uplink("short", eui(1))
 		shorter.Validity = time.Minute
-		b.journal.add(shorter, uplink("long", eui(2)))
+		longer := uplink("long", eui(2))
+		longer.Validity = time.Hour // the flow's; the connection's is shorter
+		b.journal.add(shorter, longer)
 		b.pass(59 * time.Second)
 		if b.journal.count().done != 0 {
 			t.Error("expired too early")
@@ -134,6 +136,9 @@ func TestValidityEndsTheWait(t *testing.T) {
 		if len(events) != 2 || events[0].Label != "Message expired" || events[0].DevEUI != eui(1) || events[0].Message != "short" ||
 			events[0].Detail != "The report of device 0000000000000001 was 1m0s old; the limit is 1m0s." {
 			t.Errorf("events %+v", events)
+		}
+		if events[1].Detail != "The report of device 0000000000000002 was 10m0s old; the limit is 10m0s." || events[1].DevEUI != eui(2) {
+			t.Errorf("event %+v", events[1])
 		}
 		// It is in force at once, sessions or not.
 		b.apply(connection(2, `"uplinkTimeValidity":"5s"`))

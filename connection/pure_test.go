@@ -57,6 +57,14 @@ func TestCheckCommon(t *testing.T) {
 	if d := cmp.Diff(want, paths); d != "" {
 		t.Error(d)
 	}
+	// The documented ones.
+	for text, want := range map[string]time.Duration{
+		"1m": time.Minute, "5m": 5 * time.Minute, "10m": 10 * time.Minute, "24h": 24 * time.Hour, "72h": 72 * time.Hour, "": 0,
+	} {
+		if got, err := parseValidity(text); err != nil || got != want {
+			t.Errorf("%q is %v, %v", text, got, err)
+		}
+	}
 	for _, text := range []string{"0s", "-5m", "5", "5 m", "1d"} {
 		if _, err := parseValidity(text); err == nil {
 			t.Errorf("%q is taken", text)

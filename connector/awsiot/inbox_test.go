@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/eclipse/paho.golang/paho"
 	"github.com/google/go-cmp/cmp"
 
 	"sluice"
@@ -95,6 +96,28 @@ func (w *watcher) commands(t *testing.T, documents ...string) {
 	t.Helper()
 	for _, d := range documents {
 		w.publish(t, downlinkTopic, 1, []byte(d))
+	}
+}
+
+// A publisher's own id of a message comes with the command.
+func TestCommandsHaveIDs(t *testing.T) {
+	c := newCloud(t, awsiottest.Options{})
+	w := c.watch(t)
+	ids := make(chan string, 4)
+	subscribe(t, open(t, newPool().dial(t, 0, c.with(t, nil)), 0), func(_ context.Context, cmd sluice.Command) error {
+		ids <- cmd.ID
+		return nil
+	})
+	property := &paho.PublishProperties{CorrelationData: []byte{0xab, 1}}
+	property.User.Add("other", "x")
+	property.User.Add("sluice-id", "order-7")
+	for want, p := range map[string]*paho.PublishProperties{"": nil, "ab01": {CorrelationData: []byte{0xab, 1}}, "order-7": property} {
+		if _, err := w.client.Publish(within(t), &paho.Publish{Topic: downlinkTopic, QoS: 1, Payload: []byte("{}"), Properties: p}); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-ids; got != want {
+			t.Errorf("id %q, want %q", got, want)
+		}
 	}
 }
 

@@ -175,11 +175,12 @@ func (n *Network) checkReport(r *report.Report, q *query, check *tokenCheck) *re
 				"Compare the key of the application server in ThingPark with the asKey of this network.")
 		}
 		if !ok {
-			kind := string(r.Kind)
+			// A cause is told once a minute: strangers must not make many.
+			cause, kind := "token of "+string(r.Kind), string(r.Kind)
 			if !isDocumented(r.Kind) {
-				kind = "a kind of report that is not documented"
+				cause, kind = "token of an undocumented kind", kind+", a kind of report that is not documented"
 			}
-			return unauthorized("token of "+kind, "The Token does not sign this report in any form that is known; ThingPark has not published how it signs "+kind+".",
+			return unauthorized(cause, "The Token does not sign this report in any form that is known; ThingPark has not published how it signs "+kind+".",
 				"Compare the keys; if other reports are taken, please tell us of this kind.")
 		}
 	}

@@ -26,8 +26,8 @@ type vector struct {
 	query, body, token   string
 }
 
-// vectors are from actility/thingpark-integrations (1), an Actility workshop
-// (2) and KPN's lora-reference (4, 5, 6).
+// vectors are from actility/thingpark-integrations (1), iotacademy's
+// LoRaPayloadSimulator, its KPN example (2), and KPN's lora-reference (4, 5, 6).
 var vectors = []vector{
 	{
 		"1: uplink, typed", "f3203a20a2e8dfaf6686b621f56d05e3", "TWA_100002167.1111.AS", "2021-04-07T08:49:51Z",
@@ -247,9 +247,29 @@ func TestUnpublishedKinds(t *testing.T) {
 			named = append(named, e.Detail[strings.LastIndex(e.Detail, "signs ")+6:])
 		}
 	}
-	want := []string{"DevEUI_uplink.", "DevEUI_multicast_summary.", "DevEUI_alarm.", "BS_alarm.", "a kind of report that is not documented."}
+	want := []string{"DevEUI_uplink.", "DevEUI_multicast_summary.", "DevEUI_alarm.", "BS_alarm.", "DevEUI_novelty, a kind of report that is not documented."}
 	if diff := cmp.Diff(want, named); diff != "" {
 		t.Errorf("events name the kinds: %s", diff)
+	}
+}
+
+// A kind that nobody has documented, with a Token that verifies in no known
+// form, is refused with an event that names it, and strangers who make up
+// kinds do not make an event each.
+func TestUndocumentedKindIsNamed(t *testing.T) {
+	d := openDoor(t, signed("a", testKey), clockAt(t, "2026-03-01T10:00:00Z"))
+	const query = "LrnDevEui=0251C0DE00000001&LrnFPort=0&LrnInfos=i&AS_ID=a&Time=2026-03-01T10:00:00.000Z&Token="
+	for n := range 20 {
+		status, answer := d.post(t, query+sha("wrong"), fmt.Sprintf(`{"DevEUI_novelty%d":{"CustomerID":"1","DevEUI":"0251C0DE00000001"}}`, n))
+		if status != http.StatusUnauthorized || !strings.Contains(answer, fmt.Sprintf("DevEUI_novelty%d,", n)) {
+			t.Errorf("status %d: %s", status, answer)
+		}
+	}
+	if all := d.events.All(); len(all) != 1 || all[0].Type != sluice.EventUplinkRefused || !strings.Contains(all[0].Detail, "DevEUI_novelty0,") {
+		t.Errorf("events %+v", all)
+	}
+	if n := len(d.taken()); n != 0 {
+		t.Errorf("%d were taken", n)
 	}
 }
 
