@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sluice"
@@ -146,6 +147,24 @@ func TestRedeliveryAcrossARestart(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Without a window, what is equal is meant, also before the subscription is
+// granted: a persistent session sends then already.
+func TestNoWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // the clock stands still
+		h := newHandover(time.Now, 0)
+		taken := 0
+		for _, s := range []*fakeSession{{}, {}} {
+			if err := h.once(t.Context(), s, fromTopic(command), false, func() error { taken++; return nil }); err != nil {
+				t.Error(err)
+			}
+			h.lost(s)
+		}
+		if taken != 2 {
+			t.Errorf("%d taken", taken)
+		}
+	})
 }
 
 func TestRedeliveryIsBounded(t *testing.T) {
