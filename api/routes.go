@@ -152,7 +152,7 @@ func (s *server) registerMessages() {
 		id: "sendDownlink", tag: "Messages", summary: "Send a downlink through a connection", status: http.StatusAccepted, open: true,
 		errors: []int{http.StatusConflict, http.StatusServiceUnavailable}, body: commandBody(),
 		about: "The address is a connection's downlinkUrl, and needs no token. Also served at /iot-flow/downlinkMessages/{uuid}. " +
-			"202: the command is held durably, and goes to the network where the device was last seen.",
+			"202: the command is held durably, and goes to the network where the device was last seen. What becomes of it is reported to the connection, with this id as CommandID, as its downlinkReports says.",
 	}, s.sendDownlink)
 	s.describeIngest()
 }
