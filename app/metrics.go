@@ -197,6 +197,7 @@ func (m *metrics) Metrics(id string) (api.Metrics, error) {
 		Time:       api.At(now.Time),
 		Total:      api.Counters(now.Counters),
 		Duplicates: r.Duplicates + m.router.Duplicates(id),
+		Replayed:   m.journal.Replayed(id),
 		LastHour:   r.view(&r.Hour, now),
 		LastDay:    r.view(&r.Day, now),
 	}, nil

@@ -17,7 +17,7 @@ type collector struct {
 	reports, duplicates, unmatched, commands    *prometheus.Desc
 	received, outcomes, pending, opened, wanted *prometheus.Desc
 	state, applied, downlinks, downlinksPending *prometheus.Desc
-	expires                                     *prometheus.Desc
+	expires, replayed                           *prometheus.Desc
 }
 
 func (a *App) prometheus() http.Handler {
@@ -39,6 +39,7 @@ func newCollector(a *App) *collector {
 		commands:         desc("sluice_commands_total", "Commands taken from clouds and journalled.", nil, nil),
 		received:         desc("sluice_connection_received_total", "Entries journalled for the connection.", connection, nil),
 		outcomes:         desc("sluice_connection_outcomes_total", "Entries that are over, by outcome: received = all outcomes + pending.", with("outcome"), nil),
+		replayed:         desc("sluice_connection_replayed_total", "Messages that replays have sent; not among the outcomes.", connection, nil),
 		pending:          desc("sluice_connection_pending", "Entries that wait or are under way.", connection, nil),
 		opened:           desc("sluice_connection_sessions", "Sessions that are open.", connection, nil),
 		wanted:           desc("sluice_connection_sessions_wanted", "Sessions that the pool is to have.", connection, nil),
@@ -83,6 +84,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		counter(c.outcomes, n.Failed, id, name, "failed")
 		counter(c.outcomes, n.Filtered, id, name, "filtered")
 		gauge(c.pending, float64(n.Pending), id, name)
+		counter(c.replayed, c.app.journal.Replayed(id), id, name)
 		ok, failed := c.app.metrics.downlinks(id)
 		counter(c.downlinks, ok, id, name, "sent")
 		counter(c.downlinks, failed, id, name, "failed")
