@@ -318,6 +318,7 @@ func (rs *replays) send(ctx context.Context, r *replay) {
 		rs.j.o.Log.Error("how far a replay is could not be written", "connection", r.rec.Connection, "error", err)
 	}
 	r.mu.Lock()
+	r.waiting = 0 // it is found again where it goes on
 	r.cancel()
 	r.cancel = nil
 	close(r.done)

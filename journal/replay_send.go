@@ -185,11 +185,7 @@ func (s *sender) dispatch() time.Duration {
 	now := time.Now()
 	wait := s.undelay(now)
 	for s.ready.len() > 0 {
-		most := replayInFlight
-		if s.down > 0 {
-			most = 1 // a probe
-		}
-		if len(s.begun) >= most {
+		if len(s.begun) >= replayInFlight {
 			return wait
 		}
 		if left := s.downFor.Sub(now); left > 0 {
@@ -211,6 +207,10 @@ func (s *sender) dispatch() time.Duration {
 			return min(wait, left)
 		}
 		s.ready.pop()
+		if s.down > 0 { // it is a probe, and the only one for a while
+			s.down++
+			s.downFor = now.Add(pause(s.down, s.j.o.Rand()))
+		}
 		s.begin(d, it, driver, now)
 	}
 	return wait
@@ -292,8 +292,8 @@ func (s *sender) settle(res result) {
 	now := time.Now()
 	verdict, after := sluice.VerdictOf(res.err)
 	if res.err != nil && verdict == sluice.NotConnected {
-		if now.After(s.downFor) {
-			s.down++
+		if s.down == 0 {
+			s.down = 1
 			s.downFor = now.Add(pause(s.down, s.j.o.Rand()))
 		}
 		s.state(sluice.ReplayWaiting, res.err)
@@ -301,7 +301,7 @@ func (s *sender) settle(res result) {
 		return
 	}
 	if s.down > 0 {
-		s.down, s.up = 0, now
+		s.down, s.up, s.downFor = 0, now, time.Time{}
 	}
 	s.state(sluice.ReplayRunning, nil)
 	switch {
