@@ -60,7 +60,7 @@ type DialerSpec struct {
 // Dialer opens the sessions of a pool with one configuration. What the
 // sessions share (the registry client, what is known of things) lives here.
 //
-// A Dialer may also be a [Preparer] and a [Prober].
+// A Dialer may also be a [Preparer], a [Prober] and a [Pacer].
 type Dialer interface {
 	// Size is how many sessions the pool has.
 	Size() int
@@ -112,6 +112,12 @@ type Preparer interface {
 // called several times at once, also while Open runs.
 type Prober interface {
 	Probe(ctx context.Context) error
+}
+
+// Pacer is an optional ability of a [Dialer]: to tell the pace that it keeps
+// each session to, in messages a second; 0: none.
+type Pacer interface {
+	Pace() float64
 }
 
 // Subscriber is an optional ability of a [Session]: to receive commands.

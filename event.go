@@ -44,6 +44,10 @@ const (
 	EventJournalShare        EventType = "journal.share"     // a place has given up what its share does not hold
 	EventSelfCheck           EventType = "self_check.failed" // counters, positions and the stream disagree
 	EventAlarm               EventType = "alarm"             // of those that a connection is configured with
+	EventReplayStarted       EventType = "replay.started"
+	EventReplayEnded         EventType = "replay.ended"
+	EventReplayStopped       EventType = "replay.stopped" // on request
+	EventReplayFailed        EventType = "replay.failed"  // by a fault
 	EventSystemStarted       EventType = "system.started"
 	EventSystemStopped       EventType = "system.stopped"
 	EventEventsDropped       EventType = "events.dropped"  // they came faster than they could be written

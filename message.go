@@ -72,6 +72,9 @@ type Message struct {
 	// which topic patterns still read; nil: the Document is sent. It is never
 	// journalled.
 	Payload []byte
+	// Replayed marks a message that a [Replay] sends: an old one, which may
+	// have been delivered before. It is never journalled.
+	Replayed bool
 	// Number is the entry's running number in its place in the journal, from
 	// 1 without gaps; 0 before it is journalled.
 	Number uint64

@@ -7,7 +7,7 @@ import "sluice/internal/schema"
 // OpenAPI document alike. Properties that only Sluice sets are taken and
 // ignored, so that a client may send back what it got.
 type bodies struct {
-	connection, flow, network *schema.Schema
+	connection, flow, network, replay *schema.Schema
 }
 
 func newBodies() bodies {
@@ -15,6 +15,7 @@ func newBodies() bodies {
 		connection: mustCompile("connection", []byte(connectionBody)),
 		flow:       mustCompile("flow", []byte(flowBody)),
 		network:    mustCompile("network", []byte(networkBody)),
+		replay:     mustCompile("replay", []byte(replayBody)),
 	}
 }
 

@@ -80,6 +80,7 @@ type harness struct {
 	clock      *tick
 	store      *memory
 	supervisor *supervisor
+	replays    *replays
 	cloud      *cloud
 	door       *door
 	log        *record
@@ -89,13 +90,13 @@ func newHarness(t *testing.T, change ...func(*api.Options)) *harness {
 	t.Helper()
 	clock := &tick{now: time.Date(2026, 3, 1, 12, 0, 0, 120e6, time.UTC)}
 	h := &harness{
-		t: t, clock: clock, store: newMemory(clock.Now), cloud: &cloud{}, door: &door{}, log: &record{},
+		t: t, clock: clock, replays: &replays{}, store: newMemory(clock.Now), cloud: &cloud{}, door: &door{}, log: &record{},
 		supervisor: &supervisor{status: map[string]sluice.Status{}, counters: map[string]sluice.Counters{}},
 	}
 	o := api.Options{
 		Token: token, Version: "1.2.3", Connectors: []sluice.Connector{h.cloud}, NetworkKinds: []sluice.NetworkKind{h.door},
 		Connections: h.store, Flows: h.store, Networks: h.store, Devices: h.store, Events: h.store,
-		Supervisor: h.supervisor, Metrics: h.supervisor, Recorder: h.store,
+		Supervisor: h.supervisor, Metrics: h.supervisor, Replays: h.replays, Recorder: h.store,
 		Ingest: func(string) (http.Handler, bool) { return nil, false },
 		Clock:  clock.Now, Log: slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}

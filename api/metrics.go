@@ -14,11 +14,13 @@ type Metrics struct {
 	// Total obeys the law of [sluice.Counters].
 	Total Counters `json:"total" doc:"Since the connection was made: received = delivered + pending + expired + failed + filtered."`
 	// Duplicates are counted beside the law.
-	Duplicates uint64        `json:"duplicates" doc:"Copies of reports that were recognised at the door, answered, and delivered once. Not in received."`
-	Commands   Commands      `json:"commands" doc:"What became of the commands that came from the cloud, or through the connection's downlinkUrl, since the connection was made."`
-	LastHour   Window        `json:"lastHour" doc:"The last hour, by the minute."`
-	LastDay    Window        `json:"lastDay" doc:"The last day, by the quarter of an hour."`
-	Sessions   []SessionView `json:"sessions" nullable:"false" doc:"The sessions that are open."`
+	Duplicates uint64 `json:"duplicates" doc:"Copies of reports that were recognised at the door, answered, and delivered once. Not in received."`
+	// Replayed are counted beside the law.
+	Replayed uint64        `json:"replayed" doc:"Messages that replays have sent. Not in received nor delivered."`
+	Commands Commands      `json:"commands" doc:"What became of the commands that came from the cloud, or through the connection's downlinkUrl, since the connection was made."`
+	LastHour Window        `json:"lastHour" doc:"The last hour, by the minute."`
+	LastDay  Window        `json:"lastDay" doc:"The last day, by the quarter of an hour."`
+	Sessions []SessionView `json:"sessions" nullable:"false" doc:"The sessions that are open."`
 }
 
 // Counters are the counters of a connection; a [sluice.Counters] converts to it.

@@ -74,6 +74,18 @@ type Supervisor interface {
 	Command(ctx context.Context, connectionID string, c sluice.Command) (messageID string, err error)
 }
 
+// Replays sends what was received again; see [sluice.Replay]. Connections are
+// named by their ids, and exist.
+type Replays interface {
+	// StartReplay takes the connection, the times, the devices and the rate.
+	// CodeConflict: one is under way.
+	StartReplay(ctx context.Context, r sluice.Replay) (sluice.Replay, error)
+	// Replay returns the one under way, or the last one.
+	Replay(connectionID string) (sluice.Replay, bool)
+	// StopReplay ends the one under way, if there is one, for good.
+	StopReplay(ctx context.Context, connectionID string) error
+}
+
 // MetricsSource counts. Both are asked by connection id.
 type MetricsSource interface {
 	// Counters are those of the moment; zero for an unknown connection.

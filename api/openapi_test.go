@@ -237,6 +237,8 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		{"GET", "/connections/1", "/connections/{id}", ""},
 		{"PUT", "/connections/1", "/connections/{id}", connection},
 		{"GET", "/connections/1/metrics", "/connections/{id}/metrics", ""},
+		{"POST", "/connections/1/replay", "/connections/{id}/replay", `{"from":"2026-03-01T08:00:00Z"}`},
+		{"GET", "/connections/1/replay", "/connections/{id}/replay", ""},
 		{"POST", "/flows", "/flows", `{"name":"x","matchers":[{"type":"thing","tags":["x"]}],"connectors":[{"connectionId":"1"}]}`},
 		{"GET", "/flows", "/flows", ""},
 		{"POST", "/networks", "/networks", `{"kind":"thingpark","name":"x"}`},

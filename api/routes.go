@@ -12,6 +12,7 @@ import (
 func (s *server) register() {
 	s.registerConnectors()
 	s.registerConnections()
+	s.registerReplays()
 	s.registerFlows()
 	s.registerNetworks()
 	s.registerReading()

@@ -210,6 +210,7 @@ func (m *metrics) Metrics(id string) (api.Metrics, error) {
 		Total:      api.Counters(now.Counters),
 		Duplicates: r.Duplicates + m.router.Duplicates(id),
 		Commands:   r.Commands,
+		Replayed:   m.journal.Replayed(id),
 		LastHour:   r.view(&r.Hour, now),
 		LastDay:    r.view(&r.Day, now),
 	}, nil

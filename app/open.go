@@ -62,6 +62,9 @@ func (a *App) open(ctx context.Context) error {
 		Conn: js.writes, Reads: js.reads, Dir: dir.Path(), Restart: js.server.Restart, Damage: js.damage(),
 		Retention: o.Retention, History: o.History, Share: o.Share, Reserve: o.Reserve,
 		Events: a.store, Clock: o.Clock, Log: o.Log,
+		// Asked once the journal runs, when wire has made both.
+		Route: func(id string, m *sluice.Message) (string, bool) { return a.router.To(id, m) },
+		Pace:  func(id string) float64 { return a.connections.Pace(id) },
 	}); err != nil {
 		return err
 	}
@@ -142,7 +145,7 @@ func (a *App) wire(sealer sluice.Sealer, earlier connection.Earlier) {
 		Token: a.token, PublicURL: o.PublicURL, Version: o.Version,
 		Connectors: o.Connectors, Schema: connection.Schema, CheckCommon: connection.CheckCommon, CheckAlarms: connection.CheckAlarms, NetworkKinds: o.Networks,
 		Connections: a.store, Flows: a.store, Networks: a.store, Devices: a.store,
-		Events: events{a.store}, Supervisor: a.connections, Metrics: a.metrics, Recorder: a.store,
+		Events: events{a.store}, Supervisor: a.connections, Metrics: a.metrics, Replays: a.journal, Recorder: a.store,
 		NetworkState: a.networkState, NetworkCounters: func(id string) sluice.Counters { return a.journal.Counters(journal.Down(id)) },
 		Ingest: a.networks.Ingest, Ready: a.ready, Prometheus: a.prometheus(), Clock: o.Clock, Log: o.Log,
 	})

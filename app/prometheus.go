@@ -18,6 +18,7 @@ type collector struct {
 	received, outcomes, pending, opened, wanted *prometheus.Desc
 	state, applied, downlinks, downlinksPending *prometheus.Desc
 	expires, commandsIn, commandsAgain          *prometheus.Desc
+	replayed                                    *prometheus.Desc
 }
 
 func (a *App) prometheus() http.Handler {
@@ -39,6 +40,7 @@ func newCollector(a *App) *collector {
 		commands:         desc("sluice_commands_total", "Commands taken from clouds and journalled.", nil, nil),
 		received:         desc("sluice_connection_received_total", "Entries journalled for the connection.", connection, nil),
 		outcomes:         desc("sluice_connection_outcomes_total", "Entries that are over, by outcome: received = all outcomes + pending.", with("outcome"), nil),
+		replayed:         desc("sluice_connection_replayed_total", "Messages that replays have sent; not among the outcomes.", connection, nil),
 		pending:          desc("sluice_connection_pending", "Entries that wait or are under way.", connection, nil),
 		opened:           desc("sluice_connection_sessions", "Sessions that are open.", connection, nil),
 		wanted:           desc("sluice_connection_sessions_wanted", "Sessions that the pool is to have.", connection, nil),
@@ -91,6 +93,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		counter(c.downlinks, commands.Queued, id, name, "queued")
 		counter(c.downlinks, commands.Rejected, id, name, "rejected")
 		counter(c.downlinks, commands.Expired, id, name, "expired")
+		counter(c.replayed, c.app.journal.Replayed(id), id, name)
 		if at, ok := c.app.expiry.Expires(stored); ok {
 			gauge(c.expires, float64(at.Unix()), id, name)
 		}

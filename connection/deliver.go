@@ -46,7 +46,7 @@ func (p *pool) deliver(ctx context.Context, stop <-chan struct{}, m *sluice.Mess
 	defer p.lanes.leave()
 	set := p.r.settings.Load()
 	w := &patience{ctx: ctx, stop: stop, ended: p.lanes.ended, clock: p.r.o.Clock, room: &p.room}
-	if v := shorter(set.validity, m.Validity); v > 0 {
+	if v := shorter(set.validity, m.Validity); v > 0 && !m.Replayed {
 		w.deadline = m.Born().Add(v)
 	}
 	out, err := set.form(m)
@@ -55,6 +55,9 @@ func (p *pool) deliver(ctx context.Context, stop <-chan struct{}, m *sluice.Mess
 	}
 	if err := w.check(); err != nil {
 		return err
+	}
+	if m.Replayed && !p.lanes.isOpen() {
+		return errNotOpen() // a replay does not wait in the place of live messages
 	}
 	if err := p.lanes.opened(w); err != nil {
 		return err
@@ -107,6 +110,22 @@ func (p *pool) publish(ctx context.Context, w *patience, m *sluice.Message) erro
 		}
 	}
 	return err
+}
+
+// pace is how many messages a second the pool in force can send; 0: unknown.
+func (r *runner) pace() float64 {
+	can := 0.0
+	if p := r.serving.Load(); p != nil {
+		if paced, ok := p.dialer.(sluice.Pacer); ok {
+			can = max(0, paced.Pace()) * float64(p.size)
+		}
+	}
+	if set := r.settings.Load(); set != nil && set.limiter != nil {
+		if limit := float64(set.common.UplinkRateLimiter); can == 0 || limit < can {
+			can = limit
+		}
+	}
+	return can
 }
 
 // shorter returns the shorter of two limits, of which 0 is none.

@@ -150,6 +150,52 @@ func TestValidityEndsTheWait(t *testing.T) {
 	})
 }
 
+// A replay's message is old on purpose, and does not wait where live ones do.
+func TestDeliversWhatIsReplayed(t *testing.T) {
+	run(t, func(t *testing.T, b *bench) {
+		b.set(func(w *world) { w.refuse = func(*fakeDialer, int) error { return refusal(sluice.ReasonUnreachable) } })
+		b.apply(connection(1, `"uplinkTimeValidity":"1m"`))
+		b.pass(time.Second)
+		m := uplink("m", eui(1))
+		m.Replayed, m.Received, m.Time = true, time.Now().Add(-time.Hour), time.Now().Add(-time.Hour)
+		r, _ := b.runner("8")
+		if v, _ := sluice.VerdictOf(r.deliver(t.Context(), nil, m)); v != sluice.NotConnected {
+			t.Errorf("while closed: verdict %d", v)
+		}
+		b.set(func(w *world) { w.refuse = nil })
+		b.pass(time.Minute)
+		if err := r.deliver(t.Context(), nil, m); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// What a connection can send is what its sessions are paced to, and no more
+// than its own limit.
+func TestPace(t *testing.T) {
+	for _, c := range []struct {
+		pace, size, limit int
+		want              float64
+	}{{0, 3, 0, 0}, {98, 3, 0, 294}, {98, 3, 1000, 294}, {98, 3, 7, 7}, {0, 3, 7, 7}} {
+		r := &runner{}
+		r.settings.Store(newSettings(sluice.Connection{}, sluice.Common{UplinkRateLimiter: c.limit}, "", nil))
+		r.serving.Store(&pool{size: c.size, dialer: pacedDialer{&fakeDialer{}, float64(c.pace)}})
+		if got := r.pace(); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+	if got := New(Options{}).Pace("1"); got != 0 {
+		t.Errorf("no connection: %v", got)
+	}
+}
+
+type pacedDialer struct {
+	*fakeDialer
+	pace float64
+}
+
+func (d pacedDialer) Pace() float64 { return d.pace }
+
 func TestRateLimit(t *testing.T) {
 	run(t, func(t *testing.T, b *bench) {
 		b.set(func(w *world) { w.size = 2 })

@@ -186,6 +186,13 @@ func (ls *lanes) openGate() {
 	}
 }
 
+// isOpen reports whether a session is open.
+func (ls *lanes) isOpen() bool {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	return len(ls.open) > 0
+}
+
 // opened waits until a session is open.
 func (ls *lanes) opened(p *patience) error {
 	ls.mu.Lock()

@@ -194,6 +194,16 @@ func (s *Supervisor) Status(id string) (sluice.Status, bool) {
 	return r.status(), true
 }
 
+// Pace is how many messages a second a connection can send while it is open,
+// as far as that is known; 0: it is not.
+func (s *Supervisor) Pace(id string) float64 {
+	r, ok := s.runner(id)
+	if !ok {
+		return 0
+	}
+	return r.pace()
+}
+
 // Command hands in a command for a device, as one that came from the cloud of
 // the connection; it needs no open session. The message id of the downlink is
 // returned once it is durable. The error is a *[sluice.Error]: CodeInvalid

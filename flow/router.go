@@ -206,6 +206,17 @@ func (r *Router) report(ctx context.Context, m *sluice.Message, entries []*sluic
 	return nil
 }
 
+// To tells whether a report goes to a connection by the flows of now, and by
+// which driver it is decoded.
+func (r *Router) To(connection string, m *sluice.Message) (driver string, ok bool) {
+	r.table.Load().match(m.DevEUI, r.tags(m), func(d *destination) {
+		if d.connection == connection {
+			driver, ok = d.driver, true
+		}
+	})
+	return driver, ok
+}
+
 func (r *Router) command(ctx context.Context, m *sluice.Message) error {
 	t := r.table.Load()
 	network, known := "", false

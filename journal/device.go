@@ -17,6 +17,7 @@ type device struct {
 	// busy: it is in the queue of those that are ready, or its first entry is
 	// handled, or waits for another try.
 	busy     bool
+	turn     *turn       // a message of a replay that waits for the device
 	attempts int         // tries of the first entry that count
 	pauses   int         // tries of it that met no connection, in a row
 	stop     func() bool // stops the timer of the next try
@@ -68,6 +69,10 @@ func (r *reader) work() {
 	r.p.mu.Lock()
 	for !r.closing && r.ready.len() > 0 {
 		d := r.ready.pop()
+		if d.queue.len() == 0 { // what is live goes first
+			r.lent(d)
+			continue
+		}
 		w := *d.queue.front()
 		if r.p.done.has(w.number) { // given up meanwhile
 			r.advance(d)
@@ -218,13 +223,18 @@ func (r *reader) advance(d *device) {
 	}
 	r.items--
 	d.attempts, d.pauses = 0, 0
-	if d.queue.len() > 0 {
+	r.proceed(d)
+	if r.behind() {
+		r.poke()
+	}
+}
+
+// proceed makes a device ready again, if there is more of it. The lock is held.
+func (r *reader) proceed(d *device) {
+	if d.queue.len() > 0 || d.turn != nil {
 		r.ready.push(d) // the worker that calls this goes on to take it
 	} else {
 		delete(r.devices, d.key)
-	}
-	if r.behind() {
-		r.poke()
 	}
 }
 
@@ -261,6 +271,7 @@ func (r *reader) again(d *device, m *sluice.Message, verdict sluice.Verdict, aft
 
 // later makes a device ready after a time. The lock is held.
 func (r *reader) later(d *device, wait time.Duration) {
+	d.giveBack(errHeld())
 	d.stop = r.j.after(wait, func() {
 		r.p.mu.Lock()
 		defer r.p.mu.Unlock()

@@ -48,6 +48,16 @@
 // After a crash a book may lie behind: what was done since is handed out again,
 // in order; nothing is lost.
 //
+// # Replay
+//
+// [Journal.StartReplay] sends what the stream holds of a time range, from all
+// places, to one connection: what Options.Route says goes there now. Its
+// messages take the turns of their devices in the reader of the connection's
+// place, when nothing live waits, so what holds of a device holds with them
+// too. They are counted in the replay alone, whose record lies in the stream
+// REPLAYS: it goes on where it was. History that it has still to read is kept
+// while there is room.
+//
 // # Disk
 //
 // Below the reserve Append refuses, and history is trimmed to make room. A

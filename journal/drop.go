@@ -10,10 +10,15 @@ import (
 	"sluice"
 )
 
-// Drop forgets a place: its entries and its book. One that is made anew under
+// Drop forgets a place: its entries, its book and its replay. One that is made anew under
 // the name starts at 1. A place that is being read cannot be dropped
 // (CodeConflict). After a crash in the middle, Drop again.
 func (j *Journal) Drop(ctx context.Context, name Place) error {
+	if connection, ok := cutUp(name); ok {
+		if err := j.replays.forget(ctx, connection); err != nil {
+			return fmt.Errorf("journal: drop %s: %w", name.label(), err)
+		}
+	}
 	j.committing.Lock()
 	p := j.makePlace(name)
 	p.mu.Lock()

@@ -12,6 +12,7 @@ import (
 type health struct {
 	commit atomic.Pointer[sluice.Error]
 	disk   atomic.Pointer[sluice.Error]
+	tight  atomic.Bool // less than twice the reserve is free
 	// failures weighs the commits that failed since the last one that did not.
 	failures atomic.Int64
 }
@@ -71,6 +72,7 @@ func (j *Journal) checkDisk() {
 		return
 	}
 	full := j.health.disk.Load() != nil
+	j.health.tight.Store(free < 2*j.o.Reserve)
 	switch {
 	case !full && free < j.o.Reserve:
 		err := unavailable(

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -71,6 +72,10 @@ func (j *Journal) trim(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	hold := j.replays.hold()
+	if history < j.o.History || j.health.tight.Load() {
+		hold = math.MaxUint64 // room goes first
+	}
 	var errs []error
 	for _, name := range j.Places() {
 		p := j.place(name)
@@ -83,7 +88,7 @@ func (j *Journal) trim(ctx context.Context) error {
 		if err := j.keepShare(ctx, p); err != nil {
 			errs = append(errs, err)
 		}
-		if err := j.trimPlace(ctx, p, history); err != nil {
+		if err := j.trimPlace(ctx, p, history, hold); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -110,9 +115,9 @@ func (j *Journal) history(ctx context.Context) (time.Duration, error) {
 }
 
 // trimPlace purges what is older than history, done according to a book that
-// has been on the disk since the last time, and not the last message, which
-// tells the last number.
-func (j *Journal) trimPlace(ctx context.Context, p *place, history time.Duration) error {
+// has been on the disk since the last time, before hold, and not the last
+// message, which tells the last number.
+func (j *Journal) trimPlace(ctx context.Context, p *place, history time.Duration, hold uint64) error {
 	p.mu.Lock()
 	limit := min(p.trimmable, p.lastSeq)
 	if p.sink {
@@ -121,6 +126,7 @@ func (j *Journal) trimPlace(ctx context.Context, p *place, history time.Duration
 	p.trimmable = p.written
 	trimmed := p.trimmed
 	p.mu.Unlock()
+	limit = min(limit, hold)
 	if limit <= trimmed+1 {
 		return nil
 	}

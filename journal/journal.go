@@ -58,6 +58,14 @@ type Options struct {
 	// the server started. Each becomes an event.
 	Damage []string
 
+	// Route tells, for a replay, whether a report goes to a connection by
+	// the flows of now, and which driver decodes it. nil: the reports of the
+	// connection's own place do.
+	Route func(connection string, m *sluice.Message) (driver string, ok bool)
+	// Pace tells how many messages a second a connection can send, 0 where
+	// that is not known. nil: it never is.
+	Pace func(connection string) float64
+
 	Events sluice.Recorder
 	Clock  sluice.Clock
 	Log    *slog.Logger
@@ -125,6 +133,7 @@ type Journal struct {
 	unclean  bool
 
 	books   bookkeeper
+	replays replays
 	readers atomic.Int64 // how many Reads run
 	health  health
 	stats   counts
@@ -205,6 +214,7 @@ func (j *Journal) Run(ctx context.Context) error {
 	})
 	wg.Go(func() { j.keepBooks(ctx, keeper) })
 	wg.Go(func() { j.keepHouse(ctx) })
+	wg.Go(func() { j.replays.run(ctx) })
 	c.run(ctx)
 	wg.Wait()
 	j.writeBooks(keeper, true)

@@ -36,6 +36,7 @@ func Open(ctx context.Context, o Options) (*Journal, error) {
 		queue:    queueOfAppends{signal: make(chan struct{}, 1)},
 		books:    bookkeeper{signal: make(chan struct{}, 1)},
 		diskFree: diskFree,
+		replays:  replays{of: map[string]*replay{}, begin: make(chan struct{}, 1)},
 		after: func(d time.Duration, f func()) func() bool {
 			return time.AfterFunc(d, f).Stop
 		},
@@ -47,6 +48,10 @@ func Open(ctx context.Context, o Options) (*Journal, error) {
 		return nil, err
 	}
 	if err := j.loadPlaces(ctx); err != nil {
+		return nil, err
+	}
+	j.replays.j = j
+	if err := j.loadReplays(ctx); err != nil {
 		return nil, err
 	}
 	if err := j.checkState(ctx, j.cutOff()); err != nil {

@@ -145,6 +145,7 @@ type reader struct {
 	stuck     bool   // what comes next did not fit when the floor was at
 	stuckAt   uint64 // this number
 	reloads   reloads
+	lending   int // workers that handle messages of a replay
 
 	wake chan struct{} // of one: there may be something to fetch
 	idle chan struct{} // of one: closing, and no worker is left
@@ -176,6 +177,7 @@ func (r *reader) detach(cancel context.CancelFunc) error {
 		if d.stop != nil {
 			d.stop()
 		}
+		d.giveBack(errNoReader())
 	}
 	busy := r.workers > 0
 	p.mu.Unlock()

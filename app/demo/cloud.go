@@ -31,7 +31,7 @@ const cloudID = "cloud-application"
 
 // dialCloud connects to the broker at addr and subscribes; arrived is called
 // for each uplink, one after another.
-func dialCloud(ctx context.Context, addr, clientID string, config *tls.Config, arrived func(topic string, payload []byte)) (*cloud, error) {
+func dialCloud(ctx context.Context, addr, clientID string, config *tls.Config, arrived func(*paho.Publish)) (*cloud, error) {
 	dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: 5 * time.Second}, Config: config}
 	conn, err := dialer.DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -43,7 +43,7 @@ func dialCloud(ctx context.Context, addr, clientID string, config *tls.Config, a
 		ClientID: clientID,
 		Conn:     packets.NewThreadSafeConn(conn),
 		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
-			arrived(p.Packet.Topic, p.Packet.Payload)
+			arrived(p.Packet)
 			return true, nil
 		}},
 		OnServerDisconnect: func(d *paho.Disconnect) { fail(fmt.Errorf("disconnected with reason 0x%02x", d.ReasonCode)) },

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/eclipse/paho.golang/paho"
 	"github.com/tidwall/gjson"
 
 	"sluice/connector/awsiot/awsiottest"
@@ -47,6 +48,7 @@ type World struct {
 	fleet    *thingparktest.Fleet
 	commands commandLedger
 	sent     atomic.Uint64 // for the numbers of commands
+	replayed atomic.Int64  // uplinks that were marked so
 
 	mu    sync.Mutex
 	fates map[string][][]byte // of commands, by kind
@@ -91,8 +93,11 @@ func (w *World) start(ctx context.Context, o WorldOptions) (err error) {
 }
 
 // uplink notes what arrives at the cloud application.
-func (w *World) uplink(_ string, payload []byte) {
-	now := time.Now()
+func (w *World) uplink(p *paho.Publish) {
+	now, payload := time.Now(), p.Payload
+	if p.Properties != nil && p.Properties.User.Get("sluice-replayed") == "true" {
+		w.replayed.Add(1)
+	}
 	root := gjson.GetBytes(payload, "DevEUI_uplink")
 	if !root.Exists() {
 		for _, kind := range []string{"DevEUI_downlink_Queued", "DevEUI_downlink_Rejected"} {
@@ -196,6 +201,9 @@ func (w *World) Command(ctx context.Context, i int) error {
 func (w *World) Publish(ctx context.Context, devEUI string, document []byte) error {
 	return w.cloud.send(ctx, devEUI, document)
 }
+
+// Replayed is how many uplinks arrived that were marked as replayed.
+func (w *World) Replayed() int { return int(w.replayed.Load()) }
 
 // Rejections returns the DevEUI_downlink_Rejected documents that arrived at the
 // cloud application.

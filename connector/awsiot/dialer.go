@@ -35,6 +35,7 @@ var (
 	_ sluice.Dialer   = (*dialer)(nil)
 	_ sluice.Preparer = (*dialer)(nil)
 	_ sluice.Prober   = (*dialer)(nil)
+	_ sluice.Pacer    = (*dialer)(nil)
 )
 
 func newDialer(o Options, at *desks, spec sluice.DialerSpec) (*dialer, error) {
@@ -84,6 +85,9 @@ func newDialer(o Options, at *desks, spec sluice.DialerSpec) (*dialer, error) {
 
 // Size is the configured pool size.
 func (d *dialer) Size() int { return max(1, min(d.cfg.PoolSize, 10)) }
+
+// Pace is how many publishes a second a session makes at most.
+func (d *dialer) Pace() float64 { return max(0, d.o.PublishRate) }
 
 // Open opens the session of a lane.
 func (d *dialer) Open(ctx context.Context, lane int, authenticating func()) (sluice.Session, error) {

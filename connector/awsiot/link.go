@@ -14,11 +14,17 @@ import (
 	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho/log"
 	pahosession "github.com/eclipse/paho.golang/paho/session"
+
+	"sluice"
 )
 
 // messageIDProperty names the MQTT 5 user property that carries the message's
 // id, by which a receiver can drop a copy. It is part of Sluice's interface.
 const messageIDProperty = "sluice-id"
+
+// replayedProperty is there, as "true", on what a replay sends. It is part of
+// Sluice's interface, too.
+const replayedProperty = "sluice-replayed"
 
 // writeTimeout bounds one write: a peer that takes nothing for so long is gone.
 const writeTimeout = 10 * time.Second
@@ -169,21 +175,26 @@ func (l *link) cause() (*packets.Disconnect, error) {
 }
 
 // publish writes a PUBLISH packet. A packet id of 0 means QoS 0.
-func (l *link) publish(id uint16, topic, messageID string, body []byte) error {
+func (l *link) publish(id uint16, topic string, m *sluice.Message) error {
 	l.wmu.Lock()
 	defer l.wmu.Unlock()
 	if l.writeErr != nil {
 		return l.writeErr
 	}
-	l.out = appendPublish(l.out[:0], id, topic, messageID, body)
+	l.out = appendPublish(l.out[:0], id, topic, m)
 	return l.flush()
 }
 
 // appendPublish appends a PUBLISH packet (MQTT 5.0, section 3.3) with content
-// type JSON and the message's id as a user property.
-func appendPublish(b []byte, id uint16, topic, messageID string, body []byte) []byte {
+// type JSON and, as user properties, the message's id and whether a replay
+// sends it.
+func appendPublish(b []byte, id uint16, topic string, m *sluice.Message) []byte {
 	const contentType = "application/json"
-	properties := 1 + 2 + len(contentType) + 1 + 2 + len(messageIDProperty) + 2 + len(messageID)
+	body := m.Body()
+	properties := 1 + 2 + len(contentType) + 1 + 2 + len(messageIDProperty) + 2 + len(m.ID)
+	if m.Replayed {
+		properties += 1 + 2 + len(replayedProperty) + 2 + len("true")
+	}
 	header := publishOverhead(id, topic, properties)
 	flags := byte(0)
 	if id != 0 {
@@ -200,7 +211,12 @@ func appendPublish(b []byte, id uint16, topic, messageID string, body []byte) []
 	b = appendText(b, contentType)
 	b = append(b, packets.PropUser)
 	b = appendText(b, messageIDProperty)
-	b = appendText(b, messageID)
+	b = appendText(b, m.ID)
+	if m.Replayed {
+		b = append(b, packets.PropUser)
+		b = appendText(b, replayedProperty)
+		b = appendText(b, "true")
+	}
 	return append(b, body...)
 }
 

@@ -10,22 +10,26 @@ import (
 
 	"github.com/eclipse/paho.golang/packets"
 	"github.com/google/go-cmp/cmp"
+
+	"sluice"
 )
 
 // What is written is a PUBLISH that paho's own reader understands.
 func TestAppendPublish(t *testing.T) {
 	for _, tc := range []struct {
-		id    uint16
-		topic string
-		msgID string
-		body  string
+		id       uint16
+		topic    string
+		msgID    string
+		body     string
+		replayed bool
 	}{
-		{0, "a", "", ""},
-		{1, "tpx/things/20635F0108000496/uplink", "01JDABCDEFGHJKMNPQRSTVWXYZ", `{"DevEUI_uplink":{}}`},
-		{65535, strings.Repeat("é", 128), strings.Repeat("i", 100), strings.Repeat("x", 128<<10)},
-		{7, "t", strings.Repeat("i", 127), strings.Repeat("x", 100)},
+		{0, "a", "", "", false},
+		{1, "tpx/things/20635F0108000496/uplink", "01JDABCDEFGHJKMNPQRSTVWXYZ", `{"DevEUI_uplink":{}}`, true},
+		{65535, strings.Repeat("é", 128), strings.Repeat("i", 100), strings.Repeat("x", 128<<10), true},
+		{7, "t", strings.Repeat("i", 127), strings.Repeat("x", 100), false},
 	} {
-		raw := appendPublish([]byte("before"), tc.id, tc.topic, tc.msgID, []byte(tc.body))
+		m := &sluice.Message{ID: tc.msgID, Document: []byte(tc.body), Replayed: tc.replayed}
+		raw := appendPublish([]byte("before"), tc.id, tc.topic, m)
 		r := bytes.NewReader(raw[len("before"):])
 		cp, err := packets.ReadPacket(r)
 		if err != nil || r.Len() > 0 {
@@ -39,13 +43,16 @@ func TestAppendPublish(t *testing.T) {
 			Topic: tc.topic, PacketID: tc.id, Payload: []byte(tc.body),
 			Properties: &packets.Properties{ContentType: "application/json", User: []packets.User{{Key: "sluice-id", Value: tc.msgID}}},
 		}
+		if tc.replayed {
+			want.Properties.User = append(want.Properties.User, packets.User{Key: "sluice-replayed", Value: "true"})
+		}
 		if tc.id > 0 {
 			want.QoS = 1
 		}
 		if diff := cmp.Diff(want, p); diff != "" {
 			t.Errorf("%d (-want +got): %s", tc.id, diff)
 		}
-		if size := packetSize(tc.topic, tc.msgID, []byte(tc.body)); size < len(raw)-len("before") {
+		if size := packetSize(tc.topic, m); size < len(raw)-len("before") {
 			t.Errorf("%d: packetSize says %d, it is %d", tc.id, size, len(raw)-len("before"))
 		}
 	}
@@ -144,7 +151,7 @@ func TestLostLinkTakesNoMore(t *testing.T) {
 	if _, err := l.expect(make(chan puback, 1)); !errors.Is(err, errLinkLost) {
 		t.Errorf("expect: %v", err)
 	}
-	if err := l.publish(1, "t", "i", nil); err == nil {
+	if err := l.publish(1, "t", &sluice.Message{ID: "i"}); err == nil {
 		t.Error("publish succeeded on a closed wire")
 	}
 	l.abort()

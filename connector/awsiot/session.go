@@ -234,7 +234,7 @@ func (s *session) topic(m *sluice.Message) (string, error) {
 		}
 	}
 	body := m.Body()
-	if len(body) > maxPayload || s.maxPacket > 0 && packetSize(topic, m.ID, body) > s.maxPacket {
+	if len(body) > maxPayload || s.maxPacket > 0 && packetSize(topic, m) > s.maxPacket {
 		limit := maxPayload
 		if s.maxPacket > 0 {
 			limit = min(limit, s.maxPacket)
@@ -260,7 +260,7 @@ func (s *session) write(ctx context.Context, id uint16, topic string, m *sluice.
 		}
 		return s.lostBefore()
 	}
-	err := s.link.publish(id, topic, m.ID, m.Body())
+	err := s.link.publish(id, topic, m)
 	s.pace.end()
 	if err != nil {
 		return notConnected(sluice.ReasonDisconnected, err, "The connection to "+s.d.host+" broke.", "")

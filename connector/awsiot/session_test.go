@@ -38,12 +38,18 @@ func TestPublishProperties(t *testing.T) {
 			c := newCloud(t, awsiottest.Options{})
 			w := c.watch(t, "tpx/things/+/uplink")
 			s := open(t, newRig().dial(t, unpaced, c.with(t, map[string]any{"uplinkQos": qos})), 0)
-			m := connectortest.Uplink(device, 7)
-			if err := s.Handle(within(t), m); err != nil {
-				t.Fatal(err)
+			m, again := connectortest.Uplink(device, 7), *connectortest.Uplink(device, 7)
+			again.Replayed = true
+			for _, m := range []*sluice.Message{m, &again} {
+				if err := s.Handle(within(t), m); err != nil {
+					t.Fatal(err)
+				}
 			}
-			await(t, "it arrives", func() bool { return len(w.all()) == 1 })
-			p := w.all()[0]
+			await(t, "both arrive", func() bool { return len(w.all()) == 2 })
+			p, replayed := w.all()[0], w.all()[1]
+			if p.Properties.User.Get("sluice-replayed") != "" || replayed.Properties.User.Get("sluice-replayed") != "true" {
+				t.Errorf("got %s and %s", p, replayed)
+			}
 			if p.QoS != byte(qos) || p.Topic != "tpx/things/"+device+"/uplink" || string(p.Payload) != string(m.Document) ||
 				p.Properties.ContentType != "application/json" || p.Properties.User.Get("sluice-id") != m.ID {
 				t.Errorf("got %s", p)

@@ -316,6 +316,10 @@ func message(err error) string {
 }
 
 // packetSize is the size of a PUBLISH packet on the wire, at most.
-func packetSize(topic, messageID string, body []byte) int {
-	return len(topic) + len(messageID) + len(messageIDProperty) + len(body) + 64
+func packetSize(topic string, m *sluice.Message) int {
+	n := len(topic) + len(m.ID) + len(messageIDProperty) + len(m.Body()) + 64
+	if m.Replayed {
+		n += len(replayedProperty) + 16
+	}
+	return n
 }
