@@ -22,6 +22,7 @@ func (a *App) deliverCommands(ctx context.Context, network string, to sluice.Han
 		Concurrency: commandsAtOnce,
 		Settled: func(m *sluice.Message, o journal.Outcome, err error) {
 			a.metrics.downlink(m.Connection, o == journal.Delivered)
+			a.passed(m, o, err)
 			if o != journal.Delivered {
 				a.store.Record(commandEvent(m, o, err))
 			}
@@ -44,6 +45,7 @@ type rejecting struct {
 }
 
 func (r rejecting) Handle(ctx context.Context, m *sluice.Message) error {
+	m.Way.Try("")
 	err := r.to.Handle(ctx, m)
 	var f *sluice.Failure
 	if !errors.As(err, &f) || f.Verdict != sluice.Permanent && f.Verdict != sluice.Expired || !r.known(m.Connection) {

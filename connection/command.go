@@ -28,6 +28,7 @@ func (r *runner) take(ctx, living context.Context, source sluice.Session, c slui
 		return nil
 	}
 	d, problems := readDownlink(document, fields, c.DevEUI, r.settings.Load().common)
+	d.source = c.Source
 	return r.handover.once(ctx, source, c, d.correlated, func() error {
 		return r.persist(ctx, living, func() error {
 			if len(problems) > 0 {
@@ -74,8 +75,9 @@ func (r *runner) submit(ctx context.Context, d *downlink, report bool) (*sluice.
 	now := r.o.Clock()
 	m := &sluice.Message{
 		ID: newID(now), Kind: sluice.KindDownlink, DevEUI: d.devEUI, Connection: r.id, Received: now,
-		Credentials: sealed, Document: d.document,
+		Credentials: sealed, Document: d.document, Way: new(sluice.Way),
 	}
+	m.Way.From(d.source)
 	err = lifetime.Guard(func() error { return r.o.Commands.Handle(ctx, m) })
 	f, refused := errors.AsType[*sluice.Failure](err)
 	if !refused || f.Verdict != sluice.Permanent && f.Verdict != sluice.Expired {
@@ -148,6 +150,7 @@ func (r *runner) request(ctx context.Context, c sluice.Command) (string, error) 
 	if len(problems) > 0 {
 		return "", &sluice.Error{Code: sluice.CodeInvalid, Message: "The downlink cannot be sent as it is.", Fields: problems}
 	}
+	d.source = c.Source
 	m, err := r.submit(ctx, d, false)
 	if err == nil {
 		return m.ID, nil

@@ -25,6 +25,7 @@ const (
 // downlink is a command that has been read.
 type downlink struct {
 	devEUI      string
+	source      string              // where it came from, for people
 	credentials *sluice.Credentials // nil: the network's own
 	correlated  bool                // it has a CorrelationID
 	// document is the command's, without AS_ID and AS_KEY, with FPort and
