@@ -17,7 +17,7 @@ type collector struct {
 	reports, duplicates, unmatched, commands    *prometheus.Desc
 	received, outcomes, pending, opened, wanted *prometheus.Desc
 	state, applied, downlinks, downlinksPending *prometheus.Desc
-	expires                                     *prometheus.Desc
+	expires, waysDropped                        *prometheus.Desc
 }
 
 func (a *App) prometheus() http.Handler {
@@ -46,6 +46,7 @@ func newCollector(a *App) *collector {
 		applied:          desc("sluice_connection_applied", "1 when the stored configuration is the one in force.", connection, nil),
 		expires:          desc("sluice_connection_certificate_expires_seconds", "When the connection's certificate expires, in Unix time.", connection, nil),
 		downlinks:        desc("sluice_connection_downlinks_total", "Commands of the connection that are over, by outcome.", with("outcome"), nil),
+		waysDropped:      desc("sluice_ways_dropped_total", "Messages whose way was not written, because they came faster than that.", nil, nil),
 		downlinksPending: desc("sluice_downlinks_pending", "Commands that wait for the network servers.", nil, nil),
 	}
 }
@@ -67,6 +68,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	counter(c.duplicates, stats.Duplicates)
 	counter(c.unmatched, stats.Unmatched)
 	counter(c.commands, stats.Commands)
+	counter(c.waysDropped, c.app.store.DroppedWays())
 	// Summed up: the id of a network is as good as a password, and names need
 	// not be unique.
 	var waiting uint64

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"sluice"
@@ -174,7 +175,7 @@ type search struct {
 func (s *search) place(ctx context.Context, p *place, devEUI string) error {
 	p.mu.Lock()
 	waits, from, to := p.pending(), p.seq, p.lastSeq
-	parked := append([]start(nil), p.done.parked...)
+	parked := slices.Clone(p.done.parked)
 	if r := p.reader; r != nil && r.next > p.last {
 		// The reader has taken all: it knows how many there are of the device.
 		waits = 0
@@ -189,6 +190,9 @@ func (s *search) place(ctx context.Context, p *place, devEUI string) error {
 	}
 	if err := s.backward(ctx, p.name, from, to); err != nil {
 		return err
+	}
+	for len(parked) > 0 && parked[len(parked)-1].seq >= from {
+		parked = parked[:len(parked)-1] // was among the others
 	}
 	for n := 0; len(s.found) < s.limit && len(parked) > 0; n++ {
 		if n == searchParked {
