@@ -36,7 +36,6 @@ func passage(device string, n int) sluice.Trace {
 	}
 }
 
-
 // same compares traces in no order.
 func same(t *testing.T, got, want []sluice.Trace) {
 	t.Helper()
