@@ -141,9 +141,10 @@ func TestWaysOfDevice(t *testing.T) {
 		s.Passed(passage(eui(2), 100+i))
 		flush()
 	}
-	early := all[0]
-	early.Connection = "2"
+	early, second := all[0], all[1]
+	early.Connection, second.Connection = "2", "2"
 	s.Passed(early)
+	s.Passed(second)
 	s.Passed(late)
 	flush()
 
@@ -156,7 +157,7 @@ func TestWaysOfDevice(t *testing.T) {
 	}
 	same(t, got, []sluice.Trace{all[57], late, all[58], all[59]})
 	p = must[store.Passage](t)(s.WaysOfDevice(ctx(), eui(1), 100))
-	same(t, p.Traces, append([]sluice.Trace{late, early}, all...))
+	same(t, p.Traces, append([]sluice.Trace{late, early, second}, all...))
 	p = must[store.Passage](t)(s.WaysOfDevice(ctx(), eui(3), 100))
 	same(t, p.Traces, nil)
 }
