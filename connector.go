@@ -80,7 +80,8 @@ type Dialer interface {
 // Handle publishes a message, paced under the cloud's quota, and returns nil
 // once the cloud has acknowledged it (or, where the configuration asks for no
 // acknowledgement, once it is written). Message.Body is what is sent; patterns
-// read the Document. Handle is called by several goroutines, never twice at once for one device.
+// read the Document. What is written to the wire is noted in Message.Way: topic
+// and time. Handle is called by several goroutines, never twice at once for one device.
 //
 // A Session may also be a [Subscriber].
 type Session interface {

@@ -78,6 +78,12 @@ type Message struct {
 	// Number is the entry's running number in its place in the journal, from
 	// 1 without gaps; 0 before it is journalled.
 	Number uint64
+	// Journalled is when the entry came into the journal; zero before. It is
+	// told by the journal, not written in the entry.
+	Journalled time.Time
+	// Way is where those note it who hand the message on; nil: nobody asks. It
+	// is never journalled, and shared by copies of the struct.
+	Way *Way
 }
 
 // Credentials sign a downlink: ThingPark's AS_ID and AS_KEY.

@@ -50,6 +50,7 @@ type Options struct {
 	Networks    Networks
 	Devices     Devices
 	Events      Events
+	Messages    Messages // nil: nothing is known of messages
 	Supervisor  Supervisor
 	Metrics     MetricsSource
 	Replays     Replays

@@ -66,6 +66,25 @@ type Events interface {
 	Events(ctx context.Context, q EventQuery) ([]sluice.Event, int, error)
 }
 
+// Traced is what is known of the ways of messages.
+type Traced struct {
+	// Traces hold one of each entry, in no order.
+	Traces []sluice.Trace
+	// Since is the time from which on ways are known; zero: from now on.
+	Since time.Time
+	// Complete is false where it would have taken too long to look at all.
+	Complete bool
+}
+
+// Messages tells what became of messages.
+type Messages interface {
+	// Message returns the ways of a message; none where nothing is known of it.
+	Message(ctx context.Context, id string) (Traced, error)
+	// MessagesOf returns the ways of the last messages of a device, at most limit
+	// messages.
+	MessagesOf(ctx context.Context, devEUI string, limit int) (Traced, error)
+}
+
 // Supervisor runs the connections.
 type Supervisor interface {
 	Status(connectionID string) (sluice.Status, bool)

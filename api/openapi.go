@@ -59,7 +59,7 @@ func tags() []*huma.Tag {
 		{Name: "Networks", Description: "Doors to network servers."},
 		{Name: "Devices", Description: "What was seen of devices."},
 		{Name: "Events", Description: "What happened."},
-		{Name: "Messages", Description: "Reports in, commands in. Open: the address is the secret."},
+		{Name: "Messages", Description: "Reports in and commands in: open, the address is the secret. And what became of them."},
 		{Name: "Health", Description: "For machines that watch. Open."},
 	}
 }

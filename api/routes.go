@@ -17,6 +17,7 @@ func (s *server) register() {
 	s.registerNetworks()
 	s.registerReading()
 	s.registerMessages()
+	s.registerTraces()
 	s.registerHealth()
 
 	document := s.finishOpenAPI()

@@ -27,6 +27,7 @@ func (a *App) deliverCommands(ctx context.Context, network string, to sluice.Han
 		Concurrency: commandsAtOnce,
 		Settled: func(m *sluice.Message, o journal.Outcome, err error) {
 			a.metrics.command(m.Connection, fateOf(o))
+			a.passed(m, o, err)
 			if o != journal.Delivered {
 				a.store.Record(commandEvent(m, o, err))
 			}
@@ -98,6 +99,7 @@ type commands struct {
 func (c *commands) Handle(ctx context.Context, m *sluice.Message) error {
 	at, queued := c.isQueued(m.ID)
 	if !queued {
+		m.Way.Try("")
 		err := c.to.Handle(ctx, m)
 		var f *sluice.Failure
 		switch {

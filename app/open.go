@@ -43,7 +43,7 @@ func (a *App) open(ctx context.Context) error {
 		return err
 	}
 	if a.store, err = store.Open(ctx, store.Options{
-		Conn: js.writes, Sealer: key, ForgetSecrets: o.ForgetSecrets, Clock: o.Clock, Log: o.Log,
+		Conn: js.writes, Reads: js.reads, WayAge: journal.DefaultHistory, Sealer: key, ForgetSecrets: o.ForgetSecrets, Clock: o.Clock, Log: o.Log,
 	}); err != nil {
 		return err
 	}
@@ -122,8 +122,8 @@ func (a *App) wire(sealer sluice.Sealer, earlier connection.Earlier) {
 	a.metrics = newMetrics(a.journal, a.store, a.router, o.Clock, o.Log)
 	a.connections = connection.New(connection.Options{
 		Connectors: o.Connectors,
-		Journal:    reader{a.journal, a.metrics},
-		Commands:   a.router,
+		Journal:    reader{a},
+		Commands:   taken{a},
 		Reports:    a.journaled(),
 		Earlier:    earlier,
 		Counted:    a.metrics.command,
@@ -145,7 +145,8 @@ func (a *App) wire(sealer sluice.Sealer, earlier connection.Earlier) {
 		Token: a.token, PublicURL: o.PublicURL, Version: o.Version,
 		Connectors: o.Connectors, Schema: connection.Schema, CheckCommon: connection.CheckCommon, CheckAlarms: connection.CheckAlarms, NetworkKinds: o.Networks,
 		Connections: a.store, Flows: a.store, Networks: a.store, Devices: a.store,
-		Events: events{a.store}, Supervisor: a.connections, Metrics: a.metrics, Replays: a.journal, Recorder: a.store,
+		Events: events{a.store}, Messages: traces{a.journal, a.store}, Supervisor: a.connections, Metrics: a.metrics,
+		Replays: a.journal, Recorder: a.store,
 		NetworkState: a.networkState, NetworkCounters: func(id string) sluice.Counters { return a.journal.Counters(journal.Down(id)) },
 		Ingest: a.networks.Ingest, Ready: a.ready, Prometheus: a.prometheus(), Clock: o.Clock, Log: o.Log,
 	})
@@ -202,18 +203,16 @@ func (e events) Events(ctx context.Context, q api.EventQuery) ([]sluice.Event, i
 }
 
 // reader fits the journal to the connections.
-type reader struct {
-	journal *journal.Journal
-	metrics *metrics
-}
+type reader struct{ app *App }
 
 func (r reader) Read(ctx context.Context, id string, handler sluice.Handler, concurrency int,
 	settled func(*sluice.Message, sluice.Verdict, error),
 ) error {
-	return r.journal.Read(ctx, journal.Up(id), journal.ReadOptions{
+	return r.app.journal.Read(ctx, journal.Up(id), journal.ReadOptions{
 		Handler: handler, Concurrency: concurrency,
 		Settled: func(m *sluice.Message, o journal.Outcome, err error) {
-			r.metrics.settled(id, m)
+			r.app.metrics.settled(id, m)
+			r.app.passed(m, o, err)
 			settled(m, verdictOf(o), err)
 		},
 	})
@@ -229,6 +228,7 @@ func (w writer) Append(ctx context.Context, ms ...*sluice.Message) error {
 	}
 	for _, m := range ms {
 		w.app.connections.Received(m)
+		w.app.taken(m)
 	}
 	return nil
 }

@@ -18,7 +18,7 @@ type collector struct {
 	received, outcomes, pending, opened, wanted *prometheus.Desc
 	state, applied, downlinks, downlinksPending *prometheus.Desc
 	expires, commandsIn, commandsAgain          *prometheus.Desc
-	replayed                                    *prometheus.Desc
+	replayed, waysDropped                       *prometheus.Desc
 }
 
 func (a *App) prometheus() http.Handler {
@@ -50,6 +50,7 @@ func newCollector(a *App) *collector {
 		commandsIn:       desc("sluice_connection_downlinks_received_total", "Commands taken from the connection's cloud.", connection, nil),
 		commandsAgain:    desc("sluice_connection_downlinks_redelivered_total", "Commands that came again from the cloud, and were sent once.", connection, nil),
 		downlinks:        desc("sluice_connection_downlinks_total", "Commands of the connection that are over, by outcome.", with("outcome"), nil),
+		waysDropped:      desc("sluice_ways_dropped_total", "Messages whose way was not written, because they came faster than that.", nil, nil),
 		downlinksPending: desc("sluice_downlinks_pending", "Commands that wait for the network servers.", nil, nil),
 	}
 }
@@ -71,6 +72,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	counter(c.duplicates, stats.Duplicates)
 	counter(c.unmatched, stats.Unmatched)
 	counter(c.commands, stats.Commands)
+	counter(c.waysDropped, c.app.store.DroppedWays())
 	// Summed up: the id of a network is as good as a password, and names need
 	// not be unique.
 	var waiting uint64

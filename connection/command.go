@@ -28,6 +28,7 @@ func (r *runner) take(ctx, living context.Context, source sluice.Session, c slui
 		return nil
 	}
 	d, problems := readDownlink(document, fields, c.DevEUI, r.settings.Load().common)
+	d.source = c.Source
 	hasID := d.correlated || c.ID != ""
 	d.fingerprint = fingerprint(c, hasID)
 	first := false
@@ -92,8 +93,9 @@ func (r *runner) submit(ctx context.Context, d *downlink, report bool) (*sluice.
 	now := r.o.Clock()
 	m := &sluice.Message{
 		ID: newID(now), Kind: sluice.KindDownlink, DevEUI: d.devEUI, Connection: r.id, Received: now,
-		Credentials: sealed, Document: d.document, Fingerprint: d.fingerprint,
+		Credentials: sealed, Document: d.document, Fingerprint: d.fingerprint, Way: new(sluice.Way),
 	}
+	m.Way.From(d.source)
 	if until := d.until(now); until.IsZero() || now.Before(until) {
 		if !until.IsZero() {
 			m.Validity = until.Sub(now)
@@ -208,6 +210,7 @@ func (r *runner) request(ctx context.Context, c sluice.Command) (string, error) 
 	if len(problems) > 0 {
 		return "", &sluice.Error{Code: sluice.CodeInvalid, Message: "The downlink cannot be sent as it is.", Fields: problems}
 	}
+	d.source = c.Source
 	m, err := r.submit(ctx, d, false)
 	if err == nil {
 		return m.ID, nil

@@ -80,6 +80,7 @@ func (p *pool) deliver(ctx context.Context, stop <-chan struct{}, m *sluice.Mess
 // prepare makes ready what a message needs in the cloud. That may take long,
 // and nothing is lost when it is given up: the entry stays in the journal.
 func (p *pool) prepare(w *patience, m *sluice.Message) error {
+	m.Way.Wait("It waits until its device is a thing in the cloud.")
 	ctx, end := w.context()
 	defer end()
 	return w.verdict(p.preparer.Prepare(ctx, m))
@@ -87,6 +88,7 @@ func (p *pool) prepare(w *patience, m *sluice.Message) error {
 
 // publish sends a message through one of the sessions.
 func (p *pool) publish(ctx context.Context, w *patience, m *sluice.Message) error {
+	m.Way.Wait("It waits for a place in a session.")
 	h, err := p.lanes.acquire(w, m.DevEUI)
 	if err != nil {
 		return err
@@ -97,6 +99,7 @@ func (p *pool) publish(ctx context.Context, w *patience, m *sluice.Message) erro
 		return err
 	}
 	session := h.lane.session
+	m.Way.Try(session.ID())
 	err = session.Handle(ctx, m)
 	delivered = err == nil
 	if v, _ := sluice.VerdictOf(err); err != nil && v == sluice.NotConnected {

@@ -26,6 +26,7 @@ const (
 // downlink is a command that has been read.
 type downlink struct {
 	devEUI      string
+	source      string              // where it came from, for people
 	credentials *sluice.Credentials // nil: the network's own
 	correlated  bool                // it has a CorrelationID
 	fingerprint string              // knows its redelivery again; "": it has none

@@ -311,6 +311,12 @@ func (j *Journal) landed(p *place, last, seq uint64) {
 func (j *Journal) committed(b *building, seq uint64) {
 	p := b.place
 	n := uint64(len(b.entries))
+	if len(b.hot) > 0 {
+		now := j.o.Clock()
+		for _, m := range b.hot {
+			m.Journalled = now
+		}
+	}
 	p.mu.Lock()
 	p.last, p.lastSeq = b.first+n-1, seq
 	p.backlog += uint64(len(b.data))

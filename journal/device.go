@@ -21,6 +21,8 @@ type device struct {
 	attempts int         // tries of the first entry that count
 	pauses   int         // tries of it that met no connection, in a row
 	stop     func() bool // stops the timer of the next try
+	handled  bool        // a worker has its first entry
+	failure  error       // how the last try of it ended
 }
 
 // waiting is an entry that a reader has taken. m is nil when it is to be read
@@ -78,6 +80,7 @@ func (r *reader) work() {
 			r.advance(d)
 			continue
 		}
+		d.handled = true
 		r.p.mu.Unlock()
 		r.turn(d, w)
 		r.p.mu.Lock()
@@ -222,7 +225,7 @@ func (r *reader) advance(d *device) {
 		r.bytes -= cost(w.m)
 	}
 	r.items--
-	d.attempts, d.pauses = 0, 0
+	d.attempts, d.pauses, d.handled, d.failure = 0, 0, false, nil
 	r.proceed(d)
 	if r.behind() {
 		r.poke()
@@ -248,6 +251,7 @@ func (r *reader) again(d *device, m *sluice.Message, verdict sluice.Verdict, aft
 		return
 	}
 	attempt := 0
+	d.failure = err
 	var wait time.Duration
 	if verdict == sluice.NotConnected {
 		r.down = true
@@ -271,6 +275,7 @@ func (r *reader) again(d *device, m *sluice.Message, verdict sluice.Verdict, aft
 
 // later makes a device ready after a time. The lock is held.
 func (r *reader) later(d *device, wait time.Duration) {
+	d.handled = false
 	d.giveBack(errHeld())
 	d.stop = r.j.after(wait, func() {
 		r.p.mu.Lock()

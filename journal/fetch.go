@@ -21,6 +21,7 @@ const fetchTimeout = 10 * time.Second
 type stored struct {
 	subject string
 	seq     uint64
+	at      time.Time // when it was stored; zero where the answer does not tell
 	data    []byte
 }
 
@@ -133,5 +134,9 @@ func parseStored(m *nats.Msg) (s stored, end bool, err error) {
 	if err != nil {
 		return stored{}, false, fmt.Errorf("journal: read the stream: an answer without a sequence: %w", err)
 	}
-	return stored{subject: m.Header.Get("Nats-Subject"), seq: seq, data: m.Data}, false, nil
+	at, err := time.Parse(time.RFC3339Nano, m.Header.Get("Nats-Time-Stamp"))
+	if err != nil {
+		at = time.Time{}
+	}
+	return stored{subject: m.Header.Get("Nats-Subject"), seq: seq, at: at, data: m.Data}, false, nil
 }

@@ -332,7 +332,7 @@ func (r *reader) push(m *sluice.Message, seq uint64) {
 			// It will wait, and must not keep all of its bundle in memory.
 			m.Document = bytes.Clone(m.Document)
 		}
-		w.m = m
+		w.m = noted(m)
 		r.bytes += cost(m)
 	}
 	d.queue.push(w)
@@ -341,6 +341,14 @@ func (r *reader) push(m *sluice.Message, seq uint64) {
 		d.busy = true
 		r.enqueue(d)
 	}
+}
+
+// noted gives a message a way to be noted in. The lock is held.
+func noted(m *sluice.Message) *sluice.Message {
+	if m.Way == nil {
+		m.Way = new(sluice.Way)
+	}
+	return m
 }
 
 // cost is what a message in memory counts for.

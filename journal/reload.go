@@ -14,43 +14,43 @@ import (
 // lie close together, those of a device as those of its neighbours.
 type reloads struct {
 	mu    sync.Mutex // held while one is read, too: others may want the same
-	data  map[uint64][]byte
+	data  map[uint64]stored
 	order fifo[uint64]
 	bytes int
 }
 
 // get returns the message with a sequence.
-func (c *reloads) get(ctx context.Context, f fetcher, seq uint64, limit int) ([]byte, error) {
+func (c *reloads) get(ctx context.Context, f fetcher, seq uint64, limit int) (stored, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if data, ok := c.data[seq]; ok {
-		return data, nil
+	if s, ok := c.data[seq]; ok {
+		return s, nil
 	}
 	s, err := f.at(ctx, seq)
 	if err != nil {
-		return nil, err
+		return stored{}, err
 	}
 	for c.order.len() > 0 && c.bytes+len(s.data) > limit {
 		oldest := c.order.pop()
-		c.bytes -= len(c.data[oldest])
+		c.bytes -= len(c.data[oldest].data)
 		delete(c.data, oldest)
 	}
 	if c.data == nil {
-		c.data = map[uint64][]byte{}
+		c.data = map[uint64]stored{}
 	}
-	c.data[seq] = s.data
+	c.data[seq] = s
 	c.order.push(seq)
 	c.bytes += len(s.data)
-	return s.data, nil
+	return s, nil
 }
 
 // load reads an entry again whose document was not kept.
 func (r *reader) load(w waiting) (*sluice.Message, error) {
-	data, err := r.reloads.get(r.base, r.j.entries, w.seq, r.share()/4)
+	s, err := r.reloads.get(r.base, r.j.entries, w.seq, r.share()/4)
 	if err != nil {
 		return nil, err
 	}
-	b, err := openBundle(data)
+	b, err := openBundle(s.data)
 	if err != nil || w.number < b.first || w.number > b.last() {
 		return nil, errDamaged
 	}
@@ -64,7 +64,9 @@ func (r *reader) load(w waiting) (*sluice.Message, error) {
 		return nil, err
 	}
 	m := new(sluice.Message)
-	return m, decodeEntry(m, w.number, body)
+	err = decodeEntry(m, w.number, body)
+	m.Journalled = s.at
+	return m, err
 }
 
 // keep keeps what was read again until it is over.
@@ -72,7 +74,7 @@ func (r *reader) keep(d *device, m *sluice.Message) {
 	m.Document = bytes.Clone(m.Document) // not the whole bundle
 	r.p.mu.Lock()
 	defer r.p.mu.Unlock()
-	d.queue.front().m = m
+	d.queue.front().m = noted(m)
 	r.bytes += cost(m)
 }
 
@@ -181,6 +183,11 @@ func (r *reader) takeBundle(s stored) bool {
 	p := r.p
 	b, err := openBundle(s.data)
 	ms := decodeBundle(b, err)
+	for _, m := range ms {
+		if m != nil {
+			m.Journalled = s.at
+		}
+	}
 
 	p.mu.Lock()
 	if r.closing {

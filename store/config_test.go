@@ -178,9 +178,9 @@ func TestEmptyConfigurationIsAnObject(t *testing.T) {
 	}
 }
 
-// TestOnlyBlobsMayLag: under a server that syncs always, all but the blobs is
+// TestOnlyBlobsAndWaysMayLag: under a server that syncs always, all else is
 // synced.
-func TestOnlyBlobsMayLag(t *testing.T) {
+func TestOnlyBlobsAndWaysMayLag(t *testing.T) {
 	h := newHouse(t)
 	h.store()
 	js := jetStream(t, h.conn)
@@ -190,6 +190,7 @@ func TestOnlyBlobsMayLag(t *testing.T) {
 		"THINGS":    jetstream.DefaultPersistMode,
 		"EVENTS":    jetstream.DefaultPersistMode,
 		"BLOBS":     jetstream.AsyncPersistMode,
+		"WAYS":      jetstream.AsyncPersistMode,
 	} {
 		c := must[jetstream.Stream](t)(js.Stream(ctx(), name)).CachedInfo().Config
 		if c.PersistMode != want || c.Storage != jetstream.FileStorage {

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"sluice"
 )
 
 // Flush writes what waits, as the last flush of Run does, and then tidies up.
@@ -12,6 +14,9 @@ func (s *Store) Flush(ctx context.Context) error {
 		return err
 	}
 	if err := s.events.flush(ctx); err != nil {
+		return err
+	}
+	if err := s.ways.flush(ctx); err != nil {
 		return err
 	}
 	return s.tidyState(ctx)
@@ -47,4 +52,30 @@ func LoadChunk(chunk []byte) (deviceCount, thingCount int) {
 	m := (&things{}).newMemory("1")
 	_ = m.load(chunk)
 	return d.count, m.size()
+}
+
+// PublishWays writes a message to the log of ways as it is.
+func (s *Store) PublishWays(ctx context.Context, chunk []byte) error {
+	_, err := s.ways.js.Publish(ctx, waySubject, chunk)
+	return err
+}
+
+// LoadWays reads a chunk of the log of ways.
+func LoadWays(chunk []byte) (ts []sluice.Trace) {
+	for r := newChunkReader(chunk); r.more(); {
+		if t := r.way(); r.err == nil {
+			ts = append(ts, t)
+		}
+	}
+	return ts
+}
+
+// SaveWays writes a chunk of the log of ways.
+func SaveWays(ts []sluice.Trace) []byte {
+	var w chunkWriter
+	w.reset()
+	for i := range ts {
+		w.way(&ts[i])
+	}
+	return w.buf
 }

@@ -1,6 +1,6 @@
 // Package store keeps what survives a restart besides messages: connections,
 // flows and networks with their secrets sealed, the devices that were seen,
-// what connections know of things in the cloud, and events.
+// what connections know of things in the cloud, events, and the ways of messages.
 //
 // All of it is read from memory. Configuration is written to the JetStream
 // key-value bucket CONFIG before a call returns; the rest is written behind by
@@ -27,6 +27,11 @@ type Options struct {
 	// Conn leads to a server with JetStream. What CONFIG, DEVICES, THINGS and
 	// EVENTS hold is as durable as the server's files are: it is to sync always.
 	Conn *nats.Conn
+	// Reads, when given, answers what looks through much, so that it does not
+	// stand before others on Conn.
+	Reads *nats.Conn
+	// WayAge is how long ways are kept: 24 hours where 0.
+	WayAge time.Duration
 	// Sealer seals the secrets of connections and networks.
 	Sealer sluice.Sealer
 	// ForgetSecrets drops the secrets that Sealer cannot open, where Open
@@ -41,6 +46,7 @@ type Options struct {
 const (
 	stateBeat = 500 * time.Millisecond
 	eventBeat = 200 * time.Millisecond
+	wayBeat   = 250 * time.Millisecond
 	// lastFlush bounds the flush at the end of Run.
 	lastFlush = 5 * time.Second
 )
@@ -60,6 +66,7 @@ type Store struct {
 	things  *things
 	events  *events
 	blobs   *blobs
+	ways    *ways
 }
 
 var _ sluice.Recorder = (*Store)(nil)
@@ -95,10 +102,19 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if s.blobs, err = openBlobs(ctx, js, o.Log); err != nil {
 		return nil, unavailable("be read", err)
 	}
+	if s.ways, err = openWays(ctx, js, o); err != nil {
+		return nil, unavailable("be read", err)
+	}
 	return s, nil
 }
 
 func (o *Options) defaults() {
+	if o.Reads == nil {
+		o.Reads = o.Conn
+	}
+	if o.WayAge <= 0 {
+		o.WayAge = defaultWayAge
+	}
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
@@ -110,19 +126,22 @@ func (o *Options) defaults() {
 	}
 }
 
-// Run writes devices, things, events and blobs behind until ctx ends, and
+// Run writes devices, things, events, ways and blobs behind until ctx ends, and
 // then once more what is left, for at most a few seconds. It is called once.
 func (s *Store) Run(ctx context.Context) error {
 	var writers sync.WaitGroup
-	var eventsErr, stateErr error
+	var eventsErr, stateErr, waysErr error
 	writers.Go(func() {
 		eventsErr = s.beat(ctx, eventBeat, s.events.flush, nil)
 	})
 	writers.Go(func() {
 		stateErr = s.beat(ctx, stateBeat, s.flushState, s.tidyState)
 	})
+	writers.Go(func() {
+		waysErr = s.beat(ctx, wayBeat, s.ways.flush, nil)
+	})
 	writers.Wait()
-	return errors.Join(eventsErr, stateErr)
+	return errors.Join(eventsErr, stateErr, waysErr)
 }
 
 // flushState writes the state that is kept beside the configuration. One that

@@ -265,6 +265,7 @@ func (s *session) write(ctx context.Context, id uint16, topic string, m *sluice.
 	if err != nil {
 		return notConnected(sluice.ReasonDisconnected, err, "The connection to "+s.d.host+" broke.", "")
 	}
+	m.Way.Write(topic, s.d.spec.Clock())
 	return nil
 }
 
