@@ -94,7 +94,7 @@ func (r *runner) expiry(m *sluice.Message, now time.Time) string {
 	if s := r.settings.Load(); s != nil {
 		own = s.validity
 	}
-	if limit := shorter(own, m.Validity); limit > 0 {
+	if limit := m.Limit(own); limit > 0 {
 		return text + "; the limit is " + limit.String() + "."
 	}
 	return text + "."

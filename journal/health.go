@@ -14,6 +14,12 @@ type health struct {
 	disk   atomic.Pointer[sluice.Error]
 	// failures weighs the commits that failed since the last one that did not.
 	failures atomic.Int64
+	// quarantine weighs the writes to quarantine that failed, in the same way.
+	quarantine atomic.Int64
+	// low says that no more than half the reserve is free.
+	low atomic.Bool
+	// lack is how many bytes must become free before entries are taken again.
+	lack atomic.Int64
 }
 
 // enough is from where on failures show that the stream takes nothing more.
@@ -70,6 +76,8 @@ func (j *Journal) checkDisk() {
 		j.o.Log.Warn("cannot see how full the disk is", "error", err)
 		return
 	}
+	j.health.low.Store(free < j.o.Reserve/2)
+	j.health.lack.Store(j.o.Reserve + j.o.Reserve/16 - free)
 	full := j.health.disk.Load() != nil
 	switch {
 	case !full && free < j.o.Reserve:

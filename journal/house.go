@@ -41,6 +41,7 @@ func (j *Journal) keepHouse(ctx context.Context) {
 		case <-house.C:
 			j.checkDisk()
 			r.check(ctx)
+			j.sweepAll(ctx)
 			if ticks++; ticks%fullTrim == 0 && j.health.disk.Load() != nil {
 				j.trimmed(ctx)
 			}
@@ -77,6 +78,7 @@ func (j *Journal) trim(ctx context.Context) error {
 		if p == nil || ctx.Err() != nil {
 			continue
 		}
+		j.tellShrunk(p, false)
 		if err := j.expire(ctx, p); err != nil {
 			errs = append(errs, err)
 		}
@@ -87,7 +89,7 @@ func (j *Journal) trim(ctx context.Context) error {
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, j.relieve(ctx))...)
 }
 
 // history is how long history is kept at the moment: less when the stream is

@@ -35,6 +35,7 @@ func Open(ctx context.Context, o Options) (*Journal, error) {
 		unsure:   map[*place]struct{}{},
 		queue:    queueOfAppends{signal: make(chan struct{}, 1)},
 		books:    bookkeeper{signal: make(chan struct{}, 1)},
+		wards:    wards{entries: newFetcher(o.Reads, streamQuarantine), turn: make(chan struct{}, 1), retries: make(chan struct{}, 1)},
 		diskFree: diskFree,
 		after: func(d time.Duration, f func()) func() bool {
 			return time.AfterFunc(d, f).Stop
@@ -49,6 +50,9 @@ func Open(ctx context.Context, o Options) (*Journal, error) {
 	if err := j.loadPlaces(ctx); err != nil {
 		return nil, err
 	}
+	if err := j.loadQuarantine(ctx); err != nil {
+		return nil, err
+	}
 	if err := j.checkState(ctx, j.cutOff()); err != nil {
 		return nil, err
 	}
@@ -60,6 +64,7 @@ func Open(ctx context.Context, o Options) (*Journal, error) {
 	}
 	j.checkDisk()
 	j.setShare()
+	j.setWards()
 	return j, nil
 }
 
@@ -97,7 +102,7 @@ func (j *Journal) makeStreams(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("journal: make the stream %s: %w", streamBooks, err)
 	}
-	return nil
+	return j.makeQuarantine(ctx)
 }
 
 // loadPlaces compares what the books say with what is in the stream. Where
@@ -151,17 +156,25 @@ func (j *Journal) loadPlace(ctx context.Context, p *place, known bool) error {
 		return err
 	}
 	if !known {
+		p.ward.bookless = true
 		if err := j.loadUnknown(ctx, p); err != nil {
 			return err
 		}
 	}
+	bookSeq := p.lastSeq
 	p.lastSeq = seq
 	if last < p.last {
 		p.cut = p.last - last
 		return nil // the end is lost: a reader finds no message and counts it
 	}
-	p.backlog += (last - p.last) * unknownEntry
+	before := p.last
+	p.backlog += (last - before) * unknownEntry
 	p.last = last
+	if known && last > before && p.keepsFailures() {
+		if err := j.loadRetries(ctx, p, before, bookSeq); err != nil {
+			return err
+		}
+	}
 	if p.sink {
 		p.giveUp(last, seq+1, Filtered)
 	}
