@@ -52,6 +52,7 @@ type Options struct {
 	Events      Events
 	Supervisor  Supervisor
 	Metrics     MetricsSource
+	Quarantine  Quarantine
 	// Recorder takes the warnings about configurations.
 	Recorder sluice.Recorder
 

@@ -12,6 +12,7 @@ import (
 func (s *server) register() {
 	s.registerConnectors()
 	s.registerConnections()
+	s.registerQuarantine()
 	s.registerFlows()
 	s.registerNetworks()
 	s.registerReading()

@@ -229,7 +229,8 @@ func TestFloodIsSummedUp(t *testing.T) {
 		}
 		b.pass(time.Minute)
 		events := b.seen(sluice.EventUplinkFailed)
-		if len(events) != 2 || !strings.HasPrefix(events[1].Detail, "499 more within the last minute; the last: Uplink lost:") {
+		if len(events) != 2 || !strings.HasPrefix(events[1].Detail, "499 more within the last minute; the last: Uplink quarantined:") ||
+			!strings.Contains(events[1].Hint, "POST /connections/8/quarantine/") {
 			t.Fatalf("events %+v", events)
 		}
 		b.pass(5 * time.Minute)

@@ -118,6 +118,11 @@ func (p *place) shrink(n uint64) {
 func (p *place) counters() sluice.Counters {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.sums()
+}
+
+// sums is counters with the lock held.
+func (p *place) sums() sluice.Counters {
 	return sluice.Counters{
 		Received:  p.last - p.ward.retried,
 		Delivered: p.delivered,

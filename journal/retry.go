@@ -34,13 +34,20 @@ type QuarantineStats struct {
 
 // QuarantineStats returns what lies in the quarantine of a place.
 func (j *Journal) QuarantineStats(name Place) QuarantineStats {
+	_, s := j.Account(name)
+	return s
+}
+
+// Account returns both the counters of a place and what lies in its
+// quarantine, as of one moment.
+func (j *Journal) Account(name Place) (sluice.Counters, QuarantineStats) {
 	p := j.place(name)
 	if p == nil {
-		return QuarantineStats{}
+		return sluice.Counters{}, QuarantineStats{}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return QuarantineStats{
+	return p.sums(), QuarantineStats{
 		Messages: uint64(len(p.ward.shown())), Bytes: p.ward.bytes, Retried: p.ward.retried, Dropped: p.ward.dropped,
 	}
 }
