@@ -116,7 +116,9 @@ func TestValidityEndsTheWait(t *testing.T) {
 		b.apply(connection(1, `"uplinkTimeValidity":"10m"`))
 		shorter := uplink("short", eui(1))
 		shorter.Validity = time.Minute
-		b.journal.add(shorter, uplink("long", eui(2)))
+		retried := uplink("retried", eui(4)) // out of quarantine: it has no validity any more
+		retried.Validity, retried.Retries = time.Minute, 1
+		b.journal.add(shorter, uplink("long", eui(2)), retried)
 		b.pass(59 * time.Second)
 		if b.journal.count().done != 0 {
 			t.Error("expired too early")

@@ -326,3 +326,54 @@ func TestALostBookKeepsTheQuarantine(t *testing.T) {
 	b.wants(Up("1"), sluice.Counters{Received: 10, Delivered: 10})
 	b.wantsQuarantined()
 }
+
+// Whatever is quarantined and sent again over ends in order and crashes, each
+// message is delivered or lies in quarantine, and the counters know it.
+func TestConservationWithQuarantine(t *testing.T) {
+	dir, last := t.TempDir(), 0
+	var failing atomic.Bool
+	got := &arrivals{fail: func(m *sluice.Message) error {
+		if failing.Load() && m.DevEUI != "D0" && len(m.ID)%2 == 0 {
+			return poison(m)
+		}
+		return nil
+	}}
+	const devices, rounds, each = 5, 6, 20
+	for round := range rounds {
+		b := open(t, dir)
+		b.sound()
+		failing.Store(round < rounds/2)
+		stop := b.read(Up("1"), ReadOptions{Handler: got, Concurrency: 3})
+		unwatch := b.watch(Up("1"))
+		for i := range each {
+			for d := range devices {
+				b.append(fmt.Sprint("D", d), round*each+i, 1)
+			}
+			if i%5 == 4 {
+				if _, err := b.j.RetryAll(t.Context(), Up("1")); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		last += devices * each
+		unwatch()
+		if round%2 == 0 {
+			b.crash()
+		} else {
+			stop()
+			b.close()
+		}
+	}
+	b := open(t, dir)
+	b.read(Up("1"), ReadOptions{Handler: got, Concurrency: 3})
+	until(t, "nothing waits", func() bool { return b.j.Counters(Up("1")).Pending == 0 })
+	if _, err := b.j.RetryAll(t.Context(), Up("1")); err != nil {
+		t.Fatal(err)
+	}
+	b.wants(Up("1"), sluice.Counters{Received: uint64(last), Delivered: uint64(last)})
+	b.wantsQuarantined()
+	if got.distinct() != last {
+		t.Errorf("%d arrived of %d", got.distinct(), last)
+	}
+	b.sound()
+}
