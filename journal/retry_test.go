@@ -167,7 +167,7 @@ func (b *bench) frozen() (release func()) {
 // A crash at every step of a retry: the counters hold, the message is one, and
 // cannot be sent again once it was.
 func TestACrashInARetry(t *testing.T) {
-	for _, step := range []string{"before", "appended", "removed", "booked"} {
+	for _, step := range []string{"before", "appended", "noted", "removed", "booked"} {
 		for _, booked := range []bool{true, false} { // that it failed
 			t.Run(fmt.Sprint(step, " booked=", booked), func(t *testing.T) {
 				dir := t.TempDir()
@@ -183,11 +183,12 @@ func TestACrashInARetry(t *testing.T) {
 				if booked {
 					release = b.frozen()
 				}
-				if step == "booked" {
+				late := step == "booked" || step == "noted"
+				if late {
 					release()
 				}
 				retryUntil(t, b, step)
-				if step == "booked" {
+				if late {
 					release = b.frozen()
 				}
 				crashFrozen(b, release)
@@ -231,7 +232,7 @@ func retryUntil(t *testing.T, b *bench, step string) {
 	t.Helper()
 	switch step {
 	case "before":
-	case "appended":
+	case "appended", "noted":
 		// As Retry, without what follows on the append.
 		q, err := b.j.QuarantinedMessage(t.Context(), Up("1"), 2)
 		if err != nil {
