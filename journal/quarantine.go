@@ -2,12 +2,10 @@ package journal
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"sluice"
@@ -32,9 +30,11 @@ const (
 
 // wards is what the quarantines of all places share.
 type wards struct {
-	js      jetstream.JetStream
 	stream  jetstream.Stream
+	pub     *publisher // of who has the turn
+	lastSeq uint64     // of the stream, for all he knows
 	entries fetcher
+	queue   queueOfRecords
 	// turn is held by who changes the stream, and retries by who sends
 	// messages again: channels, so that the wait can be given up.
 	turn, retries chan struct{}
@@ -54,20 +54,21 @@ func enter(ctx context.Context, turn chan struct{}) (leave func(), err error) {
 }
 
 func (j *Journal) makeQuarantine(ctx context.Context) (err error) {
-	if j.wards.js, err = jetstream.New(j.o.Quarantine); err != nil {
-		return fmt.Errorf("journal: %w", err)
+	if j.wards.pub, err = newPublisher(j.o.Quarantine); err != nil {
+		return err
 	}
 	j.wards.stream, err = j.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name:              streamQuarantine,
-		Description:       "Sluice: what can never be delivered",
-		Subjects:          []string{quarantinePrefix + "*.*"},
-		Retention:         jetstream.LimitsPolicy,
-		Storage:           jetstream.FileStorage,
-		MaxMsgs:           -1,
-		MaxBytes:          -1,
-		MaxMsgsPerSubject: 1,
-		Replicas:          1,
-		AllowDirect:       true,
+		Name:               streamQuarantine,
+		Description:        "Sluice: what can never be delivered",
+		Subjects:           []string{quarantinePrefix + "*.*"},
+		Retention:          jetstream.LimitsPolicy,
+		Storage:            jetstream.FileStorage,
+		MaxMsgs:            -1,
+		MaxBytes:           -1,
+		MaxMsgsPerSubject:  1,
+		Replicas:           1,
+		AllowDirect:        true,
+		AllowAtomicPublish: true,
 	})
 	if err != nil {
 		return fmt.Errorf("journal: make the stream %s: %w", streamQuarantine, err)
@@ -112,63 +113,21 @@ func (j *Journal) quarantine(ctx context.Context, p *place, m *sluice.Message, e
 	return nil
 }
 
-// errNoRoom says that half the reserve is used up.
-var errNoRoom = errors.New("the disk is full")
-
-func (j *Journal) writeRecord(ctx context.Context, p *place, m *sluice.Message, failure error) error {
-	if j.health.low.Load() {
-		return errNoRoom
-	}
-	leave, err := enter(ctx, j.wards.turn)
-	if err != nil {
-		return err
-	}
-	defer leave()
-	record := encodeRecord(m, failure, j.o.Clock())
-	ack, err := j.wards.js.PublishMsg(ctx, &nats.Msg{Subject: recordSubject(p.name, m.Number), Data: record}, jetstream.WithRetryAttempts(0))
-	_, refused := errors.AsType[*jetstream.APIError](err)
-	p.mu.Lock()
-	switch {
-	case refused:
-	case p.done.has(m.Number): // given up meanwhile, and counted so
-		p.ward.leave(m.Number)
-	case err != nil: // perhaps it comes in nevertheless
-		p.ward.doubt(m.Number)
-	default:
-		p.ward.put(lying{m.Number, ack.Sequence, uint32(len(record))})
-		p.ward.doubt(m.Number)
-	}
-	fresh := p.touch()
-	p.mu.Unlock()
-	j.books.changed(p, fresh)
-	switch {
-	case err == nil:
-		j.health.quarantine.Store(0)
-		return j.bound(ctx, p)
-	case refused:
-		j.health.quarantine.Add(enough)
-	case ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded):
-		j.health.quarantine.Add(1)
-	}
-	return err
-}
-
 // bound makes the quarantine of a place, and then the largest of all, give up
 // its oldest messages where it holds too much: a hundredth at once, so that a
 // flood does not cost a purge each. What cannot be removed now is at the next
 // time. The turn is held.
-func (j *Journal) bound(ctx context.Context, p *place) error {
+func (j *Journal) bound(ctx context.Context, p *place) {
 	p.mu.Lock()
 	n, bytes := len(p.ward.lying), p.ward.bytes
 	p.mu.Unlock()
 	if n > j.o.Quarantined || bytes > uint64(j.o.QuarantineBytes) {
 		j.logged(p, j.dropOldest(ctx, p, max(n-j.o.Quarantined, n/100, 1)))
-		return nil
+		return
 	}
 	if most, all, count := j.largest(); most != nil && (count > j.wards.most || all > j.wards.mostBytes) {
 		j.logged(most, j.dropOldest(ctx, most, max(most.lain()/100, 1)))
 	}
-	return nil
 }
 
 func (j *Journal) logged(p *place, err error) {

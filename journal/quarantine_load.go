@@ -44,6 +44,7 @@ func (j *Journal) loadQuarantine(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("journal: read the state of the quarantine: %w", err)
 	}
+	j.wards.lastSeq = info.State.LastSeq
 	damaged := map[*place]uint64{}
 	seen := uint64(0)
 	for from := info.State.FirstSeq; from <= info.State.LastSeq && seen < info.State.Msgs; {

@@ -428,7 +428,7 @@ func TestADamagedRecordIsToldAtOpen(t *testing.T) {
 	b.append("D", 0, 3)
 	b.wants(Up("1"), sluice.Counters{Received: 3, Failed: 3})
 	stop()
-	if _, err := b.j.wards.js.Publish(t.Context(), recordSubject(Up("1"), 2), []byte("nonsense")); err != nil {
+	if _, err := b.j.js.Publish(t.Context(), recordSubject(Up("1"), 2), []byte("nonsense")); err != nil {
 		t.Fatal(err)
 	}
 	b.close()
@@ -436,6 +436,32 @@ func TestADamagedRecordIsToldAtOpen(t *testing.T) {
 	b.wantsQuarantined(3, 1)
 	if d := b.events.last(sluice.EventJournalGap).Detail; !strings.Contains(d, "1 messages in the quarantine") {
 		t.Errorf("%+v", b.events.list)
+	}
+	b.sound()
+}
+
+// A flood shares its fsyncs, and loses nothing to a server that is restarted
+// under it.
+func TestAFloodIntoQuarantine(t *testing.T) {
+	b := open(t, t.TempDir())
+	const devices, each = 100, 12
+	b.appendAll(many(devices, each))
+	half := make(chan struct{})
+	failed := 0
+	b.read(Up("1"), ReadOptions{Handler: &arrivals{fail: poison}, Concurrency: devices, Settled: func(_ *sluice.Message, o Outcome, _ error) {
+		b.events.mu.Lock() // one at a time
+		defer b.events.mu.Unlock()
+		if failed++; failed == devices*each/2 {
+			close(half)
+		}
+	}})
+	<-half
+	if err := b.server.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.wants(Up("1"), sluice.Counters{Received: devices * each, Failed: devices * each})
+	if n := len(b.quarantined()); n != devices*each {
+		t.Errorf("%d lie in quarantine", n)
 	}
 	b.sound()
 }
