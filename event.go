@@ -42,6 +42,7 @@ const (
 	EventJournalRestarted    EventType = "journal.restarted" // its storage was opened again after an error
 	EventJournalUnclean      EventType = "journal.unclean"   // the last end was not orderly
 	EventJournalShare        EventType = "journal.share"     // a place has given up what its share does not hold
+	EventQuarantineShrunk    EventType = "quarantine.shrunk" // it has given up its oldest messages: there was no room
 	EventSelfCheck           EventType = "self_check.failed" // counters, positions and the stream disagree
 	EventAlarm               EventType = "alarm"             // of those that a connection is configured with
 	EventReplayStarted       EventType = "replay.started"

@@ -84,6 +84,11 @@ type Message struct {
 	// Way is where those note it who hand the message on; nil: nobody asks. It
 	// is never journalled, and shared by copies of the struct.
 	Way *Way
+	// Retries is the number of the entry that this one sends again out of
+	// quarantine, at an operator's wish, and Retried when that was wished; 0
+	// as a rule. Such a message has no validity any more.
+	Retries uint64
+	Retried time.Time
 }
 
 // Credentials sign a downlink: ThingPark's AS_ID and AS_KEY.
@@ -108,6 +113,19 @@ func (m *Message) IsFate() bool {
 
 // IsCommand reports whether the message travels from the cloud to a device.
 func (m *Message) IsCommand() bool { return m.Kind == KindDownlink }
+
+// Limit is how old the message may be, counted from Born, where a connection
+// has a limit of its own: the shorter one; 0 for none.
+func (m *Message) Limit(own time.Duration) time.Duration {
+	switch {
+	case m.Retries != 0:
+		return 0
+	case m.Validity == 0 || own != 0 && own < m.Validity:
+		return own
+	default:
+		return m.Validity
+	}
+}
 
 // Born is the time that validity counts from: Time, or Received where the
 // document has no time.

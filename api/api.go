@@ -54,6 +54,7 @@ type Options struct {
 	Supervisor  Supervisor
 	Metrics     MetricsSource
 	Replays     Replays
+	Quarantine  Quarantine
 	// Recorder takes the warnings about configurations.
 	Recorder sluice.Recorder
 

@@ -81,6 +81,7 @@ type harness struct {
 	store      *memory
 	supervisor *supervisor
 	replays    *replays
+	quarantine *quarantine
 	cloud      *cloud
 	door       *door
 	log        *record
@@ -92,11 +93,12 @@ func newHarness(t *testing.T, change ...func(*api.Options)) *harness {
 	h := &harness{
 		t: t, clock: clock, replays: &replays{}, store: newMemory(clock.Now), cloud: &cloud{}, door: &door{}, log: &record{},
 		supervisor: &supervisor{status: map[string]sluice.Status{}, counters: map[string]sluice.Counters{}},
+		quarantine: &quarantine{},
 	}
 	o := api.Options{
 		Token: token, Version: "1.2.3", Connectors: []sluice.Connector{h.cloud}, NetworkKinds: []sluice.NetworkKind{h.door},
 		Connections: h.store, Flows: h.store, Networks: h.store, Devices: h.store, Events: h.store,
-		Supervisor: h.supervisor, Metrics: h.supervisor, Replays: h.replays, Recorder: h.store,
+		Supervisor: h.supervisor, Metrics: h.supervisor, Replays: h.replays, Recorder: h.store, Quarantine: h.quarantine,
 		Ingest: func(string) (http.Handler, bool) { return nil, false },
 		Clock:  clock.Now, Log: slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}

@@ -15,12 +15,15 @@ type Metrics struct {
 	Total Counters `json:"total" doc:"Since the connection was made: received = delivered + pending + expired + failed + filtered."`
 	// Duplicates are counted beside the law.
 	Duplicates uint64 `json:"duplicates" doc:"Copies of reports that were recognised at the door, answered, and delivered once. Not in received."`
-	// Replayed are counted beside the law.
-	Replayed uint64        `json:"replayed" doc:"Messages that replays have sent. Not in received nor delivered."`
-	Commands Commands      `json:"commands" doc:"What became of the commands that came from the cloud, or through the connection's downlinkUrl, since the connection was made."`
-	LastHour Window        `json:"lastHour" doc:"The last hour, by the minute."`
-	LastDay  Window        `json:"lastDay" doc:"The last day, by the quarter of an hour."`
-	Sessions []SessionView `json:"sessions" nullable:"false" doc:"The sessions that are open."`
+	Replayed   uint64 `json:"replayed" doc:"Messages that replays have sent. Not in received nor delivered."`
+	// Those in quarantine are counted as failed.
+	Quarantined uint64        `json:"quarantined" doc:"Messages that lie in quarantine now. They are counted as failed."`
+	Retried     uint64        `json:"retried" doc:"Messages that were sent again out of quarantine. They are in failed no more."`
+	Dropped     uint64        `json:"quarantineDropped" doc:"Messages that a full quarantine has given up. They stay counted as failed."`
+	Commands    Commands      `json:"commands" doc:"What became of the commands that came from the cloud, or through the connection's downlinkUrl, since the connection was made."`
+	LastHour    Window        `json:"lastHour" doc:"The last hour, by the minute."`
+	LastDay     Window        `json:"lastDay" doc:"The last day, by the quarter of an hour."`
+	Sessions    []SessionView `json:"sessions" nullable:"false" doc:"The sessions that are open."`
 }
 
 // Counters are the counters of a connection; a [sluice.Counters] converts to it.
@@ -45,14 +48,15 @@ type Commands struct {
 }
 
 // Window is what happened between two times. Its law is
-// pendingBefore + received = delivered + expired + failed + filtered + pending.
+// pendingBefore + received + retried = delivered + expired + failed + filtered + pending.
 type Window struct {
 	From          Time     `json:"from"`
 	To            Time     `json:"to"`
 	ActiveDevices int      `json:"activeDevices" doc:"Devices of which a report was received for the connection."`
 	Uplinks       Outcomes `json:"uplinks" doc:"Reports to the cloud."`
 	Downlinks     Outcomes `json:"downlinks" doc:"Commands from the cloud."`
-	PendingBefore uint64   `json:"pendingBefore" doc:"What was pending at the start: pendingBefore + received = delivered + expired + failed + filtered + pending."`
+	PendingBefore uint64   `json:"pendingBefore" doc:"What was pending at the start: pendingBefore + received + retried = delivered + expired + failed + filtered + pending."`
+	Retried       uint64   `json:"retried" doc:"Sent again out of quarantine. They had failed, in this window or before."`
 	Counters      Counters `json:"counters" doc:"What was counted between from and to."`
 	Points        []Point  `json:"points" nullable:"false" doc:"The same in steps, oldest first."`
 }
@@ -72,6 +76,7 @@ type Point struct {
 	Expired   uint64 `json:"expired"`
 	Filtered  uint64 `json:"filtered"`
 	Pending   uint64 `json:"pending" doc:"At the end of the step."`
+	Retried   uint64 `json:"retried" doc:"Sent again out of quarantine."`
 }
 
 // SessionView is a session as the API shows it.

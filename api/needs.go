@@ -105,6 +105,22 @@ type Replays interface {
 	StopReplay(ctx context.Context, connectionID string) error
 }
 
+// Quarantine keeps what can never be delivered. All are asked by connection
+// id; a number that does not lie there is CodeNotFound.
+type Quarantine interface {
+	// Quarantined returns up to limit messages from offset on, the newest
+	// first and without their documents, and how many there are.
+	Quarantined(ctx context.Context, connectionID string, offset, limit int) ([]sluice.Quarantined, int, error)
+	QuarantinedMessage(ctx context.Context, connectionID string, number uint64) (*sluice.Quarantined, error)
+	// Retry sends a message again, as it was, through the connection as it
+	// is; RetryAll all that lie there now, and returns how many were sent,
+	// also with an error.
+	Retry(ctx context.Context, connectionID string, number uint64) error
+	RetryAll(ctx context.Context, connectionID string) (int, error)
+	DeleteQuarantined(ctx context.Context, connectionID string, number uint64) error
+	DeleteAllQuarantined(ctx context.Context, connectionID string) (int, error)
+}
+
 // MetricsSource counts. Both are asked by connection id.
 type MetricsSource interface {
 	// Counters are those of the moment; zero for an unknown connection.

@@ -55,6 +55,7 @@ func tags() []*huma.Tag {
 	return []*huma.Tag{
 		{Name: "Connectors", Description: "The kinds of clouds."},
 		{Name: "Connections", Description: "Configured links to a cloud."},
+		{Name: "Quarantine", Description: "What a connection could never deliver."},
 		{Name: "Flows", Description: "Which devices go to which connections."},
 		{Name: "Networks", Description: "Doors to network servers."},
 		{Name: "Devices", Description: "What was seen of devices."},

@@ -126,6 +126,7 @@ func TestMetrics(t *testing.T) {
 	h.supervisor.metrics = api.Metrics{
 		Time:  api.At(now),
 		Total: api.Counters(sluice.Counters{Received: 10, Delivered: 5, Pending: 2, Expired: 1, Failed: 1, Filtered: 1}), Duplicates: 3,
+		Quarantined: 4, Retried: 5, Dropped: 6,
 		LastHour: api.Window{
 			From: api.At(now.Add(-time.Hour)), To: api.At(now), ActiveDevices: 4, Uplinks: api.Outcomes{OK: 5, Failed: 1}, PendingBefore: 1,
 			Counters: api.Counters{Received: 6, Delivered: 5, Pending: 2},
@@ -139,13 +140,14 @@ func TestMetrics(t *testing.T) {
 		"received": 10.0, "delivered": 5.0, "pending": 2.0, "expired": 1.0, "failed": 1.0, "filtered": 1.0,
 	}))
 	equal(t, v["duplicates"], any(3.0))
+	equal(t, []any{v["quarantined"], v["retried"], v["quarantineDropped"]}, []any{4.0, 5.0, 6.0})
 	equal(t, v["sessions"], any([]any{map[string]any{
 		"id": "sluice-1-0", "opened": "2026-03-01T12:00:00.120Z", "delivered": 5.0, "rate": 2.0, "inFlight": 1.0,
 	}}))
 	hour := v["lastHour"].(map[string]any)
 	equal(t, hour["from"], any("2026-03-01T11:00:00.120Z"))
 	equal(t, hour["points"], any([]any{map[string]any{
-		"time": "2026-03-01T11:59:00.120Z", "received": 6.0, "delivered": 5.0, "failed": 0.0, "expired": 0.0, "filtered": 0.0, "pending": 2.0,
+		"time": "2026-03-01T11:59:00.120Z", "received": 6.0, "delivered": 5.0, "failed": 0.0, "expired": 0.0, "filtered": 0.0, "pending": 2.0, "retried": 0.0,
 	}}))
 	equal(t, v["lastDay"].(map[string]any)["points"], any([]any{}))
 	h.supervisor.refuse = errors.New("broken")

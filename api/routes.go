@@ -13,6 +13,7 @@ func (s *server) register() {
 	s.registerConnectors()
 	s.registerConnections()
 	s.registerReplays()
+	s.registerQuarantine()
 	s.registerFlows()
 	s.registerNetworks()
 	s.registerReading()

@@ -129,8 +129,9 @@ func (m *metrics) commands(id string) api.Commands {
 
 // now is called with the lock held.
 func (m *metrics) now(id string, r *record) snapshot {
+	counters, quarantine := m.journal.Account(journal.Up(id))
 	return snapshot{
-		Time: m.clock(), Counters: m.Counters(id),
+		Time: m.clock(), Counters: counters, Retried: quarantine.Retried,
 		DownlinksOK: r.DownlinksOK, DownlinksFailed: r.DownlinksFailed,
 	}
 }
@@ -205,14 +206,18 @@ func (m *metrics) Metrics(id string) (api.Metrics, error) {
 	defer m.mu.Unlock()
 	r := m.record(id)
 	now := m.now(id, r)
+	quarantine := m.journal.QuarantineStats(journal.Up(id))
 	return api.Metrics{
-		Time:       api.At(now.Time),
-		Total:      api.Counters(now.Counters),
-		Duplicates: r.Duplicates + m.router.Duplicates(id),
-		Commands:   r.Commands,
-		Replayed:   m.journal.Replayed(id),
-		LastHour:   r.view(&r.Hour, now),
-		LastDay:    r.view(&r.Day, now),
+		Time:        api.At(now.Time),
+		Total:       api.Counters(now.Counters),
+		Duplicates:  r.Duplicates + m.router.Duplicates(id),
+		Replayed:    m.journal.Replayed(id),
+		Quarantined: quarantine.Messages,
+		Retried:     now.Retried,
+		Dropped:     quarantine.Dropped,
+		Commands:    r.Commands,
+		LastHour:    r.view(&r.Hour, now),
+		LastDay:     r.view(&r.Day, now),
 	}, nil
 }
 
@@ -229,6 +234,7 @@ func (r *record) view(s *series, now snapshot) api.Window {
 		Uplinks:       api.Outcomes{OK: all.Delivered, Failed: all.Failed + all.Expired},
 		Downlinks:     api.Outcomes{OK: now.DownlinksOK - base.DownlinksOK, Failed: now.DownlinksFailed - base.DownlinksFailed},
 		PendingBefore: base.Pending,
+		Retried:       grown(base.Retried, now.Retried),
 		Counters:      api.Counters(all),
 	}
 	for i := 1; i < len(snaps); i++ {
@@ -236,6 +242,7 @@ func (r *record) view(s *series, now snapshot) api.Window {
 		w.Points = append(w.Points, api.Point{
 			Time: api.At(snaps[i-1].Time), Received: step.Received, Delivered: step.Delivered,
 			Failed: step.Failed, Expired: step.Expired, Filtered: step.Filtered, Pending: step.Pending,
+			Retried: grown(snaps[i-1].Retried, snaps[i].Retried),
 		})
 	}
 	for _, last := range r.active {

@@ -59,7 +59,7 @@ func (a *App) open(ctx context.Context) error {
 		o.Log.Warn(w)
 	}
 	if a.journal, err = journal.Open(ctx, journal.Options{
-		Conn: js.writes, Reads: js.reads, Dir: dir.Path(), Restart: js.server.Restart, Damage: js.damage(),
+		Conn: js.writes, Reads: js.reads, Quarantine: js.quarantine, Dir: dir.Path(), Restart: js.server.Restart, Damage: js.damage(),
 		Retention: o.Retention, History: o.History, Share: o.Share, Reserve: o.Reserve,
 		Events: a.store, Clock: o.Clock, Log: o.Log,
 		// Asked once the journal runs, when wire has made both.
@@ -83,11 +83,12 @@ func (a *App) open(ctx context.Context) error {
 	return nil
 }
 
-// jetStream is the embedded server with two connections: reads go their own
-// way, so that a long one does not stand before a commit.
+// jetStream is the embedded server with its connections: reads, and what is
+// written to quarantine, go their own way, so that they do not stand before a
+// commit.
 type jetStream struct {
-	server        *natsd.Server
-	writes, reads *nats.Conn
+	server                    *natsd.Server
+	writes, reads, quarantine *nats.Conn
 }
 
 // damage says what was found damaged on the disk.
@@ -112,6 +113,10 @@ func (a *App) openJetStream(ctx context.Context) (js jetStream, err error) {
 		return js, err
 	}
 	a.cleanup(js.reads.Close)
+	if js.quarantine, err = js.server.Connect(); err != nil {
+		return js, err
+	}
+	a.cleanup(js.quarantine.Close)
 	return js, nil
 }
 
@@ -146,7 +151,7 @@ func (a *App) wire(sealer sluice.Sealer, earlier connection.Earlier) {
 		Connectors: o.Connectors, Schema: connection.Schema, CheckCommon: connection.CheckCommon, CheckAlarms: connection.CheckAlarms, NetworkKinds: o.Networks,
 		Connections: a.store, Flows: a.store, Networks: a.store, Devices: a.store,
 		Events: events{a.store}, Messages: traces{a.journal, a.store}, Supervisor: a.connections, Metrics: a.metrics,
-		Replays: a.journal, Recorder: a.store,
+		Replays: a.journal, Quarantine: quarantine{a.journal}, Recorder: a.store,
 		NetworkState: a.networkState, NetworkCounters: func(id string) sluice.Counters { return a.journal.Counters(journal.Down(id)) },
 		Ingest: a.networks.Ingest, Ready: a.ready, Prometheus: a.prometheus(), Clock: o.Clock, Log: o.Log,
 	})

@@ -19,6 +19,7 @@ type collector struct {
 	state, applied, downlinks, downlinksPending *prometheus.Desc
 	expires, commandsIn, commandsAgain          *prometheus.Desc
 	replayed, waysDropped                       *prometheus.Desc
+	quarantined, retried, dropped               *prometheus.Desc
 }
 
 func (a *App) prometheus() http.Handler {
@@ -39,9 +40,12 @@ func newCollector(a *App) *collector {
 		unmatched:        desc("sluice_reports_unmatched_total", "Reports that no flow wanted.", nil, nil),
 		commands:         desc("sluice_commands_total", "Commands taken from clouds and journalled.", nil, nil),
 		received:         desc("sluice_connection_received_total", "Entries journalled for the connection.", connection, nil),
-		outcomes:         desc("sluice_connection_outcomes_total", "Entries that are over, by outcome: received = all outcomes + pending.", with("outcome"), nil),
 		replayed:         desc("sluice_connection_replayed_total", "Messages that replays have sent; not among the outcomes.", connection, nil),
+		outcomes:         desc("sluice_connection_outcomes_total", "Entries that are over, by outcome: received + retried = all outcomes + pending.", with("outcome"), nil),
 		pending:          desc("sluice_connection_pending", "Entries that wait or are under way.", connection, nil),
+		quarantined:      desc("sluice_connection_quarantined", "Messages that lie in quarantine.", connection, nil),
+		retried:          desc("sluice_connection_retried_total", "Messages that were sent again out of quarantine.", connection, nil),
+		dropped:          desc("sluice_connection_quarantine_dropped_total", "Messages that a full quarantine has given up.", connection, nil),
 		opened:           desc("sluice_connection_sessions", "Sessions that are open.", connection, nil),
 		wanted:           desc("sluice_connection_sessions_wanted", "Sessions that the pool is to have.", connection, nil),
 		state:            desc("sluice_connection_state", "1 for the state that the connection is in.", with("state"), nil),
@@ -82,11 +86,11 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	gauge(c.downlinksPending, float64(waiting))
 	for _, stored := range c.app.store.Connections() {
 		id, name := stored.ID, stored.Name
-		n := c.app.Counters(id)
+		n, quarantine := c.app.journal.Account(journal.Up(id))
 		counter(c.received, n.Received, id, name)
 		counter(c.outcomes, n.Delivered, id, name, "delivered")
 		counter(c.outcomes, n.Expired, id, name, "expired")
-		counter(c.outcomes, n.Failed, id, name, "failed")
+		counter(c.outcomes, n.Failed+quarantine.Retried, id, name, "failed") // a counter never goes back
 		counter(c.outcomes, n.Filtered, id, name, "filtered")
 		gauge(c.pending, float64(n.Pending), id, name)
 		commands := c.app.metrics.commands(id)
@@ -96,6 +100,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		counter(c.downlinks, commands.Rejected, id, name, "rejected")
 		counter(c.downlinks, commands.Expired, id, name, "expired")
 		counter(c.replayed, c.app.journal.Replayed(id), id, name)
+		gauge(c.quarantined, float64(quarantine.Messages), id, name)
+		counter(c.retried, quarantine.Retried, id, name)
+		counter(c.dropped, quarantine.Dropped, id, name)
 		if at, ok := c.app.expiry.Expires(stored); ok {
 			gauge(c.expires, float64(at.Unix()), id, name)
 		}

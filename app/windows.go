@@ -18,6 +18,9 @@ const (
 type snapshot struct {
 	Time time.Time `json:"t"`
 	sluice.Counters
+	// Retried counts what was sent again out of quarantine, and is not in
+	// Failed any more.
+	Retried         uint64 `json:"retried,omitempty"`
 	DownlinksOK     uint64 `json:"downOk"`
 	DownlinksFailed uint64 `json:"downFailed"`
 }
@@ -58,13 +61,14 @@ func (r *series) window(now snapshot) []snapshot {
 }
 
 // since returns what was counted between two snapshots; Pending is as it
-// stands at the later one.
+// stands at the later one. What was sent again out of quarantine had failed
+// nevertheless: Failed never goes back.
 func since(base, now snapshot) sluice.Counters {
 	return sluice.Counters{
 		Received:  grown(base.Received, now.Received),
 		Delivered: grown(base.Delivered, now.Delivered),
 		Expired:   grown(base.Expired, now.Expired),
-		Failed:    grown(base.Failed, now.Failed),
+		Failed:    grown(base.Failed+base.Retried, now.Failed+now.Retried),
 		Filtered:  grown(base.Filtered, now.Filtered),
 		Pending:   now.Pending,
 	}

@@ -53,3 +53,17 @@ func TestCounterThatWentBack(t *testing.T) {
 		t.Errorf("delivered since = %d, want 0", got.Delivered)
 	}
 }
+
+// What is sent again out of quarantine had failed all the same: the window's
+// law holds, and nothing in it goes back.
+func TestRetriedInAWindow(t *testing.T) {
+	base := snapshot{Counters: sluice.Counters{Received: 10, Delivered: 6, Failed: 3, Pending: 1}}
+	now := snapshot{Counters: sluice.Counters{Received: 11, Delivered: 8, Failed: 2, Pending: 1}, Retried: 2}
+	got := since(base, now)
+	if want := (sluice.Counters{Received: 1, Delivered: 2, Failed: 1, Pending: 1}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	if base.Pending+got.Received+now.Retried != got.Delivered+got.Expired+got.Failed+got.Filtered+got.Pending {
+		t.Errorf("the window's law does not hold: %+v", got)
+	}
+}

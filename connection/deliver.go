@@ -46,7 +46,7 @@ func (p *pool) deliver(ctx context.Context, stop <-chan struct{}, m *sluice.Mess
 	defer p.lanes.leave()
 	set := p.r.settings.Load()
 	w := &patience{ctx: ctx, stop: stop, ended: p.lanes.ended, clock: p.r.o.Clock, room: &p.room}
-	if v := shorter(set.validity, m.Validity); v > 0 && !m.Replayed {
+	if v := m.Limit(set.validity); v > 0 && !m.Replayed {
 		w.deadline = m.Born().Add(v)
 	}
 	out, err := set.form(m)
@@ -129,12 +129,4 @@ func (r *runner) pace() float64 {
 		}
 	}
 	return can
-}
-
-// shorter returns the shorter of two limits, of which 0 is none.
-func shorter(a, b time.Duration) time.Duration {
-	if a == 0 || b != 0 && b < a {
-		return b
-	}
-	return a
 }

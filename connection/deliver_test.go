@@ -117,8 +117,10 @@ func TestValidityEndsTheWait(t *testing.T) {
 		shorter := uplink("short", eui(1))
 		shorter.Validity = time.Minute
 		longer := uplink("long", eui(2))
-		longer.Validity = time.Hour // the flow's; the connection's is shorter
-		b.journal.add(shorter, longer)
+		longer.Validity = time.Hour          // the flow's; the connection's is shorter
+		retried := uplink("retried", eui(4)) // out of quarantine: it has no validity any more
+		retried.Validity, retried.Retries = time.Minute, 1
+		b.journal.add(shorter, longer, retried)
 		b.pass(59 * time.Second)
 		if b.journal.count().done != 0 {
 			t.Error("expired too early")
@@ -280,7 +282,8 @@ func TestFloodIsSummedUp(t *testing.T) {
 		}
 		b.pass(time.Minute)
 		events := b.seen(sluice.EventUplinkFailed)
-		if len(events) != 2 || !strings.HasPrefix(events[1].Detail, "499 more within the last minute; the last: Uplink lost:") {
+		if len(events) != 2 || !strings.HasPrefix(events[1].Detail, "499 more within the last minute; the last: Uplink quarantined:") ||
+			!strings.Contains(events[1].Hint, "POST /connections/8/quarantine/") {
 			t.Fatalf("events %+v", events)
 		}
 		b.pass(5 * time.Minute)

@@ -80,11 +80,27 @@ func (r *runner) settled(m *sluice.Message, verdict sluice.Verdict, err error) {
 		e = r.event(sluice.LevelWarning, sluice.EventUplinkExpired, "Message expired", r.expiry(m, now), err)
 		e.Reason = sluice.ReasonExpired
 	default:
+		what := "Uplink lost: "
+		if sluice.Quarantines(err) {
+			what = "Uplink quarantined: "
+		}
 		e = r.event(sluice.LevelError, sluice.EventUplinkFailed, "Connection uplink lost",
-			"Uplink lost: "+r.sentence(err)+" Device "+m.DevEUI+".", err)
+			what+r.sentence(err)+" Device "+m.DevEUI+".", err)
+		if sluice.Quarantines(err) {
+			e.Hint = r.retryHint(e.Hint, m.Number)
+		}
 	}
 	e.DevEUI, e.Message, e.Network = m.DevEUI, m.ID, m.Network
 	r.tally.add(e)
+}
+
+// retryHint says what can be done with a message in quarantine.
+func (r *runner) retryHint(hint string, number uint64) string {
+	if hint != "" {
+		hint += " "
+	}
+	return hint + fmt.Sprintf("Once that is mended, POST /connections/%s/quarantine/%d/retry sends it again, and POST /connections/%s/quarantine/retry all that lie there.",
+		r.id, number, r.id)
 }
 
 // expiry says which message expired, how old it was and what the limit is.
@@ -94,7 +110,7 @@ func (r *runner) expiry(m *sluice.Message, now time.Time) string {
 	if s := r.settings.Load(); s != nil {
 		own = s.validity
 	}
-	if limit := shorter(own, m.Validity); limit > 0 {
+	if limit := m.Limit(own); limit > 0 {
 		return text + "; the limit is " + limit.String() + "."
 	}
 	return text + "."

@@ -17,6 +17,7 @@ func (j *Journal) Check(ctx context.Context) error {
 			errs = append(errs, j.checkPlace(ctx, p))
 		}
 	}
+	errs = append(errs, j.checkQuarantine(ctx))
 	return errors.Join(errs...)
 }
 
@@ -53,6 +54,8 @@ func (p *place) check() error {
 	defer p.mu.Unlock()
 	w := &p.done
 	switch {
+	case p.ward.retried > p.failed:
+		return fmt.Errorf("journal: %d entries of %s were sent again, %d had failed", p.ward.retried, p.name.label(), p.failed)
 	case !c.Holds():
 		return fmt.Errorf("journal: the counters of %s do not add up: %+v", p.name.label(), c)
 	case w.floor > p.last || w.high > p.last:

@@ -49,6 +49,7 @@ type building struct {
 	size    int
 	data    []byte
 	hot     []*sluice.Message // what a reader is to be handed; nil: nobody reads
+	retries []uint64          // the entries that are sent again out of quarantine
 }
 
 func newCommitter(j *Journal) (*committer, error) {
@@ -124,6 +125,10 @@ func (c *committer) commit() bool {
 func (c *committer) sort() {
 	clear(c.open)
 	for _, e := range c.group {
+		if e.m.Retries != 0 && !c.j.makePlace(e.place).mayRetry(e.m.Retries) {
+			e.w.settle(errNotQuarantined(e.m.Retries))
+			continue
+		}
 		b := c.open[e.place]
 		if b != nil && b.size+e.size > bundleBytes {
 			b = nil
@@ -168,6 +173,9 @@ func (c *committer) encodeBundle(b *building, reading bool) {
 		m, number := b.entries[i].m, b.first+uint64(i)
 		var document int
 		data, document = c.enc.appendEntry(data, number, m)
+		if m.Retries != 0 {
+			b.retries = append(b.retries, m.Retries)
+		}
 		if reading {
 			own := *m
 			own.Document, own.Payload, own.Number = data[document:len(data):len(data)], nil, number
@@ -280,7 +288,7 @@ func (j *Journal) catchUp(ctx context.Context, end uint64) error {
 		for _, s := range got {
 			from = s.seq + 1
 			if b, err := openBundle(s.data); err == nil && s.seq <= end {
-				j.landed(j.makePlace(Place(s.subject)), b.last(), s.seq)
+				j.landed(j.makePlace(Place(s.subject)), b, s.seq)
 			}
 		}
 	}
@@ -288,12 +296,14 @@ func (j *Journal) catchUp(ctx context.Context, end uint64) error {
 	return nil
 }
 
-// landed notes that the stream has a message of a place, up to a number.
-func (j *Journal) landed(p *place, last, seq uint64) {
+// landed notes that the stream has a message of a place.
+func (j *Journal) landed(p *place, b bundle, seq uint64) {
+	last, retries := b.last(), retriesIn(b)
 	p.mu.Lock()
-	if last > p.last {
-		p.backlog += (last - p.last) * unknownEntry
+	if before := p.last; last > before {
+		p.backlog += (last - before) * unknownEntry
 		p.last, p.lastSeq = last, seq
+		p.retryAll(retries, before)
 		if p.sink {
 			p.giveUp(p.last, seq+1, Filtered)
 		}
@@ -320,6 +330,9 @@ func (j *Journal) committed(b *building, seq uint64) {
 	p.mu.Lock()
 	p.last, p.lastSeq = b.first+n-1, seq
 	p.backlog += uint64(len(b.data))
+	for _, number := range b.retries {
+		p.retry(number)
+	}
 	if p.sink {
 		p.giveUp(p.last, seq+1, Filtered)
 	}

@@ -122,6 +122,10 @@ func (r *reader) turn(d *device, w waiting) {
 	verdict, after := sluice.VerdictOf(err)
 	switch verdict {
 	case sluice.Permanent:
+		if cause := r.j.quarantine(r.base, r.p, m, err); cause != nil {
+			r.again(d, m, sluice.Retry, 0, until.Sub(r.j.o.Clock()), cause)
+			return
+		}
 		r.over(d, m, Failed, err)
 	case sluice.Filtered:
 		r.over(d, m, Filtered, err)
@@ -176,23 +180,31 @@ func (r *reader) handle(ctx context.Context, to sluice.Handler, m *sluice.Messag
 
 // deadline is when m expires.
 func (r *reader) deadline(m *sluice.Message) time.Time {
-	received := m.Received
-	if received.IsZero() {
-		received = r.j.o.Clock()
-	}
-	t := received.Add(r.j.o.Retention)
-	if m.Validity > 0 {
-		if v := m.Born().Add(m.Validity); v.Before(t) {
+	t := r.kept(m).Add(r.j.o.Retention)
+	if limit := m.Limit(0); limit > 0 {
+		if v := m.Born().Add(limit); v.Before(t) {
 			return v
 		}
 	}
 	return t
 }
 
+// kept is the time that the retention counts from.
+func (r *reader) kept(m *sluice.Message) time.Time {
+	switch {
+	case m.Retries != 0:
+		return m.Retried
+	case m.Received.IsZero():
+		return r.j.o.Clock()
+	default:
+		return m.Received
+	}
+}
+
 func (r *reader) tooOld(m *sluice.Message) *sluice.Failure {
-	age, limit := r.j.o.Clock().Sub(m.Received), r.j.o.Retention
-	if m.Validity > 0 && !m.Born().Add(m.Validity).After(r.j.o.Clock()) {
-		age, limit = r.j.o.Clock().Sub(m.Born()), m.Validity
+	age, limit := r.j.o.Clock().Sub(r.kept(m)), r.j.o.Retention
+	if v := m.Limit(0); v > 0 && !m.Born().Add(v).After(r.j.o.Clock()) {
+		age, limit = r.j.o.Clock().Sub(m.Born()), v
 	}
 	return &sluice.Failure{
 		Verdict: sluice.Expired, Reason: sluice.ReasonExpired,

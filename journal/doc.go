@@ -41,7 +41,7 @@
 //
 //	received = delivered + pending + expired + failed + filtered
 //
-// received is the last number, pending is what the position says is not done,
+// received is the last number (but see Quarantine), pending is what the position says is not done,
 // and the others are counted one by one, so the law is a check and not a
 // definition. Books are written to the stream BOOKS, several times a second
 // while they change, without waiting for the disk (it is synced each second).
@@ -57,6 +57,18 @@
 // too. They are counted in the replay alone, whose record lies in the stream
 // REPLAYS: it goes on where it was. History that it has still to read is kept
 // while there is room.
+// # Quarantine
+//
+// A report that can never be delivered is written to the stream QUARANTINE,
+// with the reason, before it is counted as failed. [Journal.Retry] appends it
+// again as the last entry of its place: two entries are one message then, and
+//
+//	received = last number - retried
+//	failed   = all that failed - retried
+//
+// The entry names the one that it sends again, so that what landed before a
+// crash and is not in the book is counted when the journal is opened. See the
+// type ward, and docs/decisions/0010-quarantine.md.
 //
 // # Disk
 //

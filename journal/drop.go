@@ -47,6 +47,9 @@ func (j *Journal) Drop(ctx context.Context, name Place) error {
 }
 
 func (j *Journal) erase(ctx context.Context, p *place) error {
+	if err := j.eraseQuarantine(ctx, p); err != nil {
+		return err
+	}
 	if err := j.eraseBook(ctx, p); err != nil {
 		return err
 	}

@@ -32,6 +32,7 @@ const (
 	hasTime
 	hasTags
 	hasCredentials
+	hasRetry
 )
 
 // castagnoli returns the table of CRC-32C, which processors compute by
@@ -46,8 +47,8 @@ func checksum(number uint64, body []byte) uint32 {
 
 // encodedSize is an upper bound of the bytes that m takes in a bundle.
 func encodedSize(m *sluice.Message) int {
-	// 15 numbers of at most 10 bytes each, a checksum, a flag byte.
-	n := 15*binary.MaxVarintLen64 + 5
+	// 20 numbers of at most 10 bytes each, a checksum, a flag byte.
+	n := 20*binary.MaxVarintLen64 + 5
 	n += len(m.ID) + len(m.Kind) + len(m.DevEUI) + len(m.Network) + len(m.Connection) + len(m.Driver)
 	n += len(m.Fingerprint) + len(m.Name) + len(m.Credentials) + len(m.Document)
 	for _, t := range m.Tags {
@@ -103,6 +104,9 @@ func appendMeta(b []byte, m *sluice.Message) []byte {
 	if m.Credentials != nil {
 		flags |= hasCredentials
 	}
+	if m.Retries != 0 {
+		flags |= hasRetry
+	}
 	b = append(b, flags)
 	b = appendString(b, m.ID)
 	b = appendString(b, string(m.Kind))
@@ -127,6 +131,10 @@ func appendMeta(b []byte, m *sluice.Message) []byte {
 	}
 	if flags&hasCredentials != 0 {
 		b = appendString(b, string(m.Credentials))
+	}
+	if flags&hasRetry != 0 {
+		b = binary.AppendUvarint(b, m.Retries)
+		b = appendTime(b, m.Retried)
 	}
 	return b
 }
@@ -241,6 +249,9 @@ func decodeEntry(m *sluice.Message, number uint64, body []byte) error {
 	}
 	if flags&hasCredentials != 0 {
 		m.Credentials = []byte(d.string())
+	}
+	if flags&hasRetry != 0 {
+		m.Retries, m.Retried = d.uvarint(), d.time()
 	}
 	if !d.ok || d.s != "" {
 		return errDamaged

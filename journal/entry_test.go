@@ -16,6 +16,7 @@ func fullMessage() *sluice.Message {
 		Driver:   sluice.DriverAuto,
 		Received: time.Date(2026, 2, 3, 4, 5, 6, 7, time.UTC), Time: time.Date(1800, 1, 1, 0, 0, 0, 999_999_999, time.UTC),
 		Validity: 10 * time.Minute, Fingerprint: "\x00\xff", Name: "café", Tags: []string{"a", ""},
+		Retries: 1 << 40, Retried: time.Date(2026, 2, 10, 4, 5, 6, 0, time.UTC),
 		Credentials: []byte{1, 2}, Document: []byte(`{"DevEUI_uplink":{}}`),
 	}
 }

@@ -15,6 +15,12 @@ type health struct {
 	tight  atomic.Bool // less than twice the reserve is free
 	// failures weighs the commits that failed since the last one that did not.
 	failures atomic.Int64
+	// quarantine weighs the writes to quarantine that failed, in the same way.
+	quarantine atomic.Int64
+	// low says that no more than half the reserve is free.
+	low atomic.Bool
+	// lack is how many bytes must become free before entries are taken again.
+	lack atomic.Int64
 }
 
 // enough is from where on failures show that the stream takes nothing more.
@@ -71,6 +77,8 @@ func (j *Journal) checkDisk() {
 		j.o.Log.Warn("cannot see how full the disk is", "error", err)
 		return
 	}
+	j.health.low.Store(free < j.o.Reserve/2)
+	j.health.lack.Store(j.o.Reserve + j.o.Reserve/16 - free)
 	full := j.health.disk.Load() != nil
 	j.health.tight.Store(free < 2*j.o.Reserve)
 	switch {

@@ -42,6 +42,7 @@ func (j *Journal) keepHouse(ctx context.Context) {
 		case <-house.C:
 			j.checkDisk()
 			r.check(ctx)
+			j.sweepAll(ctx)
 			if ticks++; ticks%fullTrim == 0 && j.health.disk.Load() != nil {
 				j.trimmed(ctx)
 			}
@@ -82,6 +83,7 @@ func (j *Journal) trim(ctx context.Context) error {
 		if p == nil || ctx.Err() != nil {
 			continue
 		}
+		j.tellShrunk(p, false)
 		if err := j.expire(ctx, p); err != nil {
 			errs = append(errs, err)
 		}
@@ -92,7 +94,7 @@ func (j *Journal) trim(ctx context.Context) error {
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, j.relieve(ctx))...)
 }
 
 // history is how long history is kept at the moment: less when the stream is

@@ -20,6 +20,9 @@ const (
 	DefaultReserve   = 256 << 20
 	DefaultHistory   = 24 * time.Hour
 	DefaultRetention = 7 * 24 * time.Hour
+	// Of the quarantine of a connection.
+	DefaultQuarantined     = 10_000
+	DefaultQuarantineBytes = 64 << 20
 )
 
 // Options are what [Open] needs.
@@ -27,6 +30,9 @@ type Options struct {
 	// Conn publishes. Reads, when given, reads, so that a long read does not
 	// stand before a commit on the same connection; nil: Conn does both.
 	Conn, Reads *nats.Conn
+	// Quarantine, when given, is what is written to quarantine by, so that
+	// its fsyncs do not stand before a commit; nil: Conn.
+	Quarantine *nats.Conn
 	// Dir is a directory on the disk that the stream lies on; "": how full
 	// the disk is is not checked.
 	Dir string
@@ -45,6 +51,11 @@ type Options struct {
 	// expired. Default, where Dir is given, a quarter of what is free on the
 	// disk at Open; negative for no limit.
 	Share int64
+	// Quarantined and QuarantineBytes are how many messages, and how many
+	// bytes, the quarantine of a connection may hold: it gives up its oldest
+	// then. Default DefaultQuarantined and DefaultQuarantineBytes.
+	Quarantined     int
+	QuarantineBytes int64
 	// Retention is how old an entry may become, counted from when it was
 	// received, before it expires. Default DefaultRetention.
 	Retention time.Duration
@@ -76,6 +87,15 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.Reads == nil {
 		o.Reads = o.Conn
+	}
+	if o.Quarantine == nil {
+		o.Quarantine = o.Conn
+	}
+	if o.Quarantined == 0 {
+		o.Quarantined = DefaultQuarantined
+	}
+	if o.QuarantineBytes == 0 {
+		o.QuarantineBytes = DefaultQuarantineBytes
 	}
 	if o.Reserve == 0 {
 		o.Reserve = DefaultReserve
@@ -134,6 +154,7 @@ type Journal struct {
 
 	books   bookkeeper
 	replays replays
+	wards   wards
 	readers atomic.Int64 // how many Reads run
 	health  health
 	stats   counts

@@ -35,6 +35,7 @@ func Open(ctx context.Context, o Options) (*Journal, error) {
 		unsure:   map[*place]struct{}{},
 		queue:    queueOfAppends{signal: make(chan struct{}, 1)},
 		books:    bookkeeper{signal: make(chan struct{}, 1)},
+		wards:    wards{entries: newFetcher(o.Reads, streamQuarantine), turn: make(chan struct{}, 1), retries: make(chan struct{}, 1)},
 		diskFree: diskFree,
 		replays:  replays{of: map[string]*replay{}, begin: make(chan struct{}, 1)},
 		after: func(d time.Duration, f func()) func() bool {
@@ -54,6 +55,9 @@ func Open(ctx context.Context, o Options) (*Journal, error) {
 	if err := j.loadReplays(ctx); err != nil {
 		return nil, err
 	}
+	if err := j.loadQuarantine(ctx); err != nil {
+		return nil, err
+	}
 	if err := j.checkState(ctx, j.cutOff()); err != nil {
 		return nil, err
 	}
@@ -65,6 +69,7 @@ func Open(ctx context.Context, o Options) (*Journal, error) {
 	}
 	j.checkDisk()
 	j.setShare()
+	j.setWards()
 	return j, nil
 }
 
@@ -107,7 +112,7 @@ func (j *Journal) makeStreams(ctx context.Context) error {
 			j.lastLife = t
 		}
 	}
-	return nil
+	return j.makeQuarantine(ctx)
 }
 
 // loadPlaces compares what the books say with what is in the stream. Where
@@ -161,17 +166,25 @@ func (j *Journal) loadPlace(ctx context.Context, p *place, known bool) error {
 		return err
 	}
 	if !known {
+		p.ward.bookless = true
 		if err := j.loadUnknown(ctx, p); err != nil {
 			return err
 		}
 	}
+	bookSeq := p.lastSeq
 	p.lastSeq = seq
 	if last < p.last {
 		p.cut = p.last - last
 		return nil // the end is lost: a reader finds no message and counts it
 	}
-	p.backlog += (last - p.last) * unknownEntry
+	before := p.last
+	p.backlog += (last - before) * unknownEntry
 	p.last = last
+	if known && last > before && p.keepsFailures() {
+		if err := j.loadRetries(ctx, p, before, bookSeq); err != nil {
+			return err
+		}
+	}
 	if p.sink {
 		p.giveUp(last, seq+1, Filtered)
 	}

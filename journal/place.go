@@ -86,6 +86,8 @@ type place struct {
 	trimmable uint64 // the same, as it was when the place was trimmed last
 	cut       uint64 // how many of the last entries were not in the stream at Open
 	trimmed   uint64 // the stream has nothing of the place up to this sequence
+
+	ward ward // what lies in quarantine
 }
 
 // pending is how many entries are not done. The lock is held.
@@ -116,12 +118,17 @@ func (p *place) shrink(n uint64) {
 func (p *place) counters() sluice.Counters {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.sums()
+}
+
+// sums is counters with the lock held.
+func (p *place) sums() sluice.Counters {
 	return sluice.Counters{
-		Received:  p.last,
+		Received:  p.last - p.ward.retried,
 		Delivered: p.delivered,
 		Pending:   p.pending(),
 		Expired:   p.expired,
-		Failed:    p.failed,
+		Failed:    p.failed - p.ward.retried,
 		Filtered:  p.filtered,
 	}
 }
@@ -163,6 +170,7 @@ func (p *place) settle(number uint64, o Outcome) bool {
 	}
 	p.shrink(1)
 	p.count(o, 1)
+	p.ward.decide(number, o)
 	p.rewind()
 	return true
 }
@@ -196,13 +204,18 @@ func (p *place) skip(number, seq uint64, o Outcome) uint64 {
 	if r := p.reader; r != nil && r.next <= number {
 		r.next, r.nextSeq = number+1, max(r.nextSeq, seq)
 	}
+	for number := range p.ward.doubts {
+		if p.done.has(number) {
+			p.ward.decide(number, o)
+		}
+	}
 	p.rewind()
 	return n
 }
 
-// bookVersion is 3. A book of version 1 has no entries that are parked, one of
-// version 2 no backlog.
-const bookVersion = 3
+// bookVersion is 4. A book of version 1 has no entries that are parked, one of
+// version 2 no backlog, one of version 3 nothing of a quarantine.
+const bookVersion = 4
 
 // unknownEntry is how many bytes an entry counts for of which it is not known.
 const unknownEntry = 1 << 10
@@ -217,6 +230,7 @@ func (p *place) appendBook(b []byte) []byte {
 		b = binary.AppendUvarint(b, v)
 	}
 	b = binary.AppendUvarint(b, p.backlog)
+	b = p.ward.appendTo(b)
 	b = p.done.appendParked(b)
 	b = p.done.appendBits(b)
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli()))
@@ -248,6 +262,12 @@ func (p *place) readBook(b []byte) error {
 			return errDamaged
 		}
 		body = body[n:]
+	}
+	if version > 3 {
+		var err error
+		if body, err = p.ward.read(body); err != nil {
+			return err
+		}
 	}
 	var parked window
 	if version > 1 {

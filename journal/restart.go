@@ -30,7 +30,7 @@ func (r *restarter) check(ctx context.Context) {
 	if j.o.Restart == nil || j.health.disk.Load() != nil {
 		return
 	}
-	if j.health.failures.Load() < enough {
+	if j.health.failures.Load() < enough && j.health.quarantine.Load() < enough {
 		if j.health.commit.Load() == nil {
 			r.tries = 0
 		}
@@ -52,6 +52,7 @@ func (r *restarter) check(ctx context.Context) {
 		return
 	}
 	j.health.failures.Store(0)
+	j.health.quarantine.Store(0)
 	j.o.Events.Record(sluice.Event{
 		Level: sluice.LevelWarning, Type: sluice.EventJournalRestarted, Label: "Journal restarted",
 		Detail: "The journal could not write to the disk. Its storage was opened again.",
