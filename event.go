@@ -44,6 +44,7 @@ const (
 	EventSelfCheck           EventType = "self_check.failed" // counters, positions and the stream disagree
 	EventAlarm               EventType = "alarm"             // of those that a connection is configured with
 	EventSystemStarted       EventType = "system.started"
+	EventSystemRestored      EventType = "system.restored" // this is the first start on a backup
 	EventSystemStopped       EventType = "system.stopped"
 	EventEventsDropped       EventType = "events.dropped"  // they came faster than they could be written
 	EventSecretsMissing      EventType = "secrets.missing" // lost with their key, to be entered again

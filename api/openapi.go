@@ -60,6 +60,7 @@ func tags() []*huma.Tag {
 		{Name: "Devices", Description: "What was seen of devices."},
 		{Name: "Events", Description: "What happened."},
 		{Name: "Messages", Description: "Reports in, commands in. Open: the address is the secret."},
+		{Name: "Backup", Description: "A copy of everything, made while it runs."},
 		{Name: "Health", Description: "For machines that watch. Open."},
 	}
 }

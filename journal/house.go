@@ -71,6 +71,10 @@ func (j *Journal) trim(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	removing := j.tryRemoving()
+	if removing {
+		defer j.removed()
+	}
 	var errs []error
 	for _, name := range j.Places() {
 		p := j.place(name)
@@ -82,6 +86,9 @@ func (j *Journal) trim(ctx context.Context) error {
 		}
 		if err := j.keepShare(ctx, p); err != nil {
 			errs = append(errs, err)
+		}
+		if !removing {
+			continue
 		}
 		if err := j.trimPlace(ctx, p, history); err != nil {
 			errs = append(errs, err)

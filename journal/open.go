@@ -34,6 +34,7 @@ func Open(ctx context.Context, o Options) (*Journal, error) {
 		places:   map[Place]*place{},
 		unsure:   map[*place]struct{}{},
 		queue:    queueOfAppends{signal: make(chan struct{}, 1)},
+		removing: make(chan struct{}, 1),
 		books:    bookkeeper{signal: make(chan struct{}, 1)},
 		diskFree: diskFree,
 		after: func(d time.Duration, f func()) func() bool {

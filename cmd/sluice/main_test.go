@@ -105,7 +105,7 @@ func TestHelp(t *testing.T) {
 		if exit != 0 || errOut != "" {
 			t.Errorf("%v: exit %d\n%s", args, exit, errOut)
 		}
-		for _, name := range []string{"demo", "serve", "aws-local", "version"} {
+		for _, name := range []string{"demo", "serve", "backup", "restore", "aws-local", "version"} {
 			if !strings.Contains(out, "\n  "+name+" ") {
 				t.Errorf("%v: %s is not in:\n%s", args, name, out)
 			}
