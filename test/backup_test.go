@@ -207,3 +207,47 @@ func read(t *testing.T, name string) string {
 	}
 	return string(text)
 }
+
+// TestRestoreThatIsKilled kills a restore in its middle: the directory is not
+// taken for a good one, and the next restore begins anew.
+func TestRestoreThatIsKilled(t *testing.T) {
+	w, p := opened(t, 10, nil)
+	if err := w.Post(t.Context(), demo.Load{Rate: 1000, Count: 500}); err != nil {
+		t.Fatal(err)
+	}
+	settled(t, w, false)
+	file := filepath.Join(t.TempDir(), "backup.tar")
+	if exit, out := sluiceRun(t, "backup", "--url", p.api.Base, "--data", p.data, "--out", file); exit != 0 {
+		t.Fatalf("backup: exit %d\n%s", exit, out)
+	}
+	key := filepath.Join(p.data, "secret.key")
+	p.terminate()
+	for caught := false; !caught; {
+		data := filepath.Join(t.TempDir(), "new")
+		cmd := exec.Command(binary, "restore", "--data", data, "--key-file", key, file)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		wait(t, "the restore to begin", func() bool {
+			_, err := os.Stat(filepath.Join(data, "journal"))
+			return err == nil
+		})
+		_ = cmd.Process.Kill() // it may have ended
+		_ = cmd.Wait()
+		_, err := os.Stat(filepath.Join(data, "restoring"))
+		if caught = err == nil; !caught {
+			continue // it was faster
+		}
+		if exit, out := sluiceRun(t, "serve", "--data", data, "--listen", "127.0.0.1:0"); exit != 1 || !strings.Contains(out, "was cut short") {
+			t.Fatalf("serve: exit %d\n%s", exit, out)
+		}
+		if exit, out := sluiceRun(t, "restore", "--data", data, "--key-file", key, file); exit != 0 {
+			t.Fatalf("restore again: exit %d\n%s", exit, out)
+		}
+		p = serve(t, data, p.listen)
+		if c := p.counters(w.ConnectionID); c.Received != 500 || !c.holds() {
+			t.Errorf("counters = %+v", c)
+		}
+		p.terminate()
+	}
+}
