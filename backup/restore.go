@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/nats-io/nats.go"
+	"golang.org/x/time/rate"
 )
 
 // Restore makes the streams of an archive on a server that has none.
@@ -15,6 +16,7 @@ func (a *Archive) Restore(ctx context.Context, nc *nats.Conn) error {
 	for _, s := range a.Streams {
 		streams[s.Name] = s
 	}
+	pace := rate.NewLimiter(restoreRate, restoreBurst)
 	var current *restorer
 	end := func() error {
 		if current == nil {
@@ -35,7 +37,7 @@ func (a *Archive) Restore(ctx context.Context, nc *nats.Conn) error {
 			if err := end(); err != nil {
 				return err
 			}
-			if current, err = beginRestore(ctx, nc, streams[name]); err != nil {
+			if current, err = beginRestore(ctx, nc, streams[name], pace); err != nil {
 				return fmt.Errorf("backup: restore the stream %s: %w", name, err)
 			}
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/time/rate"
 )
 
 // The subjects of JetStream's API that its Go client does not speak.
@@ -26,6 +27,11 @@ const (
 	// stall is how long nothing may come. The server gives up by itself after
 	// 5 s in which nothing was taken; it may also be restarted meanwhile.
 	stall = 30 * time.Second
+	// restoreRate and restoreBurst bound how many bytes of messages are restored
+	// in a second, and at once: the server keeps what it has written in memory
+	// for ten seconds, so a restore as fast as the disk would need gigabytes.
+	restoreRate  = 24 << 20
+	restoreBurst = 48 << 20
 )
 
 // apiError is an error as JetStream's API tells it.
@@ -155,9 +161,15 @@ type restorer struct {
 	nc      *nats.Conn
 	stream  Stream
 	subject string
+	pace    *rate.Limiter
+	weight  float64 // bytes of messages in a byte of the copy, about
 }
 
-func beginRestore(ctx context.Context, nc *nats.Conn, s Stream) (*restorer, error) {
+func beginRestore(ctx context.Context, nc *nats.Conn, s Stream, pace *rate.Limiter) (*restorer, error) {
+	var state jetstream.StreamState
+	if err := json.Unmarshal(s.State, &state); err != nil {
+		return nil, err
+	}
 	var answer restoreAnswer
 	question := map[string]any{"config": s.Config, "state": s.State}
 	if err := ask(ctx, nc, restoreSubject+s.Name, question, &answer); err != nil {
@@ -166,7 +178,9 @@ func beginRestore(ctx context.Context, nc *nats.Conn, s Stream) (*restorer, erro
 	if answer.Error != nil {
 		return nil, answer.Error
 	}
-	return &restorer{ctx: ctx, nc: nc, stream: s, subject: answer.DeliverSubject}, nil
+	return &restorer{
+		ctx: ctx, nc: nc, stream: s, subject: answer.DeliverSubject, pace: pace, weight: float64(state.Bytes) / float64(max(s.Size, 1)),
+	}, nil
 }
 
 // Write sends a chunk and waits until it is taken.
@@ -174,6 +188,9 @@ func (r *restorer) Write(b []byte) (int, error) {
 	n := len(b)
 	for len(b) > 0 {
 		k := min(len(b), chunk)
+		if err := r.pace.WaitN(r.ctx, min(int(float64(k)*r.weight), restoreBurst)); err != nil {
+			return 0, err
+		}
 		m, err := r.send(b[:k])
 		if err != nil {
 			return 0, err

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime/debug"
 
 	"sluice"
 	"sluice/app"
@@ -25,6 +26,9 @@ func (c *restoreCommand) Run(p *process) error {
 			return &sluice.Error{Code: sluice.CodeInvalid, Message: "the key file cannot be read", Hint: "Nothing was restored.", Err: err}
 		}
 	}
+	// The server below keeps blocks for ten seconds; what is free of them is to
+	// be used again before the process grows.
+	debug.SetGCPercent(25)
 	a, err := backup.Open(c.File)
 	if err != nil {
 		return err
