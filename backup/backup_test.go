@@ -94,7 +94,7 @@ func source(t *testing.T, nc *nats.Conn, j Journal) Source {
 func made(t *testing.T) (name string, js jetstream.JetStream) {
 	t.Helper()
 	nc, js := server(t)
-	s := stream(t, js, jetstream.StreamConfig{Name: entries}, 300, 9000)
+	s := stream(t, js, jetstream.StreamConfig{Name: entries}, 300, 4000)
 	stream(t, js, jetstream.StreamConfig{Name: positions, MaxMsgsPerSubject: 1}, 5, 10)
 	stream(t, js, jetstream.StreamConfig{Name: "EMPTY"}, 0, 0)
 	for _, seq := range []uint64{1, 7, 300} { // gaps, at the ends too
@@ -228,7 +228,7 @@ func TestEachFlippedByteIsSeen(t *testing.T) {
 	for i := 0; i < len(content); i += len(content)/300 + 1 {
 		places = append(places, i)
 	}
-	for i := len(content) - endSize; i < len(content); i += 7 {
+	for i := len(content) - endSize; i < len(content); i += 61 {
 		places = append(places, i)
 	}
 	for _, i := range places {
