@@ -50,6 +50,7 @@ const (
 	EventReplayStopped       EventType = "replay.stopped" // on request
 	EventReplayFailed        EventType = "replay.failed"  // by a fault
 	EventSystemStarted       EventType = "system.started"
+	EventSystemRestored      EventType = "system.restored" // this is the first start on a backup
 	EventSystemStopped       EventType = "system.stopped"
 	EventEventsDropped       EventType = "events.dropped"  // they came faster than they could be written
 	EventSecretsMissing      EventType = "secrets.missing" // lost with their key, to be entered again

@@ -15,7 +15,7 @@ import (
 
 // rooms are the folders that import the root and internal/, and never each
 // other. A room's own subfolders belong to it.
-var rooms = []string{"network", "flow", "journal", "connection", "connector", "store", "api"}
+var rooms = []string{"network", "flow", "journal", "connection", "connector", "store", "api", "backup"}
 
 // The budgets: over the ceiling a file has two subjects, and a function needs
 // its reason written here.

@@ -12,7 +12,9 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"net/http"
 	"time"
@@ -71,6 +73,10 @@ type Options struct {
 	// Ready tells why Sluice cannot do its work; nil when it can. Its
 	// sentences are shown to everyone who asks. May be nil: always ready.
 	Ready func() error
+	// Backup writes a backup to w. Errors that come before anything was
+	// written are for the user; after any other the backup is cut off. nil:
+	// there are no backups.
+	Backup func(ctx context.Context, w io.Writer) error
 	// Prometheus serves /metrics; nil: there is none.
 	Prometheus http.Handler
 

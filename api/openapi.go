@@ -61,6 +61,7 @@ func tags() []*huma.Tag {
 		{Name: "Devices", Description: "What was seen of devices."},
 		{Name: "Events", Description: "What happened."},
 		{Name: "Messages", Description: "Reports in and commands in: open, the address is the secret. And what became of them."},
+		{Name: "Backup", Description: "A copy of everything, made while it runs."},
 		{Name: "Health", Description: "For machines that watch. Open."},
 	}
 }

@@ -167,6 +167,10 @@ func (s *server) registerHealth() {
 	route(s, "GET /readyz", operation{
 		id: "getReady", tag: "Health", summary: "Can reports be taken?", open: true, errors: []int{http.StatusServiceUnavailable},
 	}, s.getReady)
+	if s.Backup != nil {
+		s.routes.Get("/backup", s.getBackup)
+		s.describeBackup()
+	}
 	if s.Prometheus == nil {
 		return
 	}

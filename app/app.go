@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"sluice"
 	"sluice/connection"
 	"sluice/connector/awsiot"
@@ -116,6 +118,7 @@ type App struct {
 	metrics     *metrics
 	expiry      *expiry
 	handler     http.Handler
+	backups     *nats.Conn    // see backup.go
 	deleted     chan struct{} // something stored has changed: see tidy
 }
 
@@ -207,6 +210,7 @@ func (a *App) Run(ctx context.Context) error {
 		Level: sluice.LevelInfo, Type: sluice.EventSystemStarted, Label: "Sluice started",
 		Detail: fmt.Sprintf("Sluice %s listens on %s", a.options.Version, a.Addr()),
 	})
+	a.logged("note that the restore was told", a.dir.ForgetRestored())
 	for _, m := range a.store.MissingSecrets() {
 		a.store.Record(sluice.Event{
 			Level: sluice.LevelWarning, Type: sluice.EventSecretsMissing, Label: "Secrets missing",

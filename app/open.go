@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"strings"
@@ -58,8 +59,10 @@ func (a *App) open(ctx context.Context) error {
 	if w := key.Warning(); w != "" {
 		o.Log.Warn(w)
 	}
+	a.backups = js.backups
 	if a.journal, err = journal.Open(ctx, journal.Options{
-		Conn: js.writes, Reads: js.reads, Quarantine: js.quarantine, Dir: dir.Path(), Restart: js.server.Restart, Damage: js.damage(),
+		Conn: js.writes, Reads: js.reads, Quarantine: js.quarantine, Dir: dir.Path(), Restart: js.server.Restart,
+		Damage: js.damage(), Restored: restoredFrom(dir),
 		Retention: o.Retention, History: o.History, Share: o.Share, Reserve: o.Reserve,
 		Events: a.store, Clock: o.Clock, Log: o.Log,
 		// Asked once the journal runs, when wire has made both.
@@ -83,12 +86,12 @@ func (a *App) open(ctx context.Context) error {
 	return nil
 }
 
-// jetStream is the embedded server with its connections: reads, and what is
-// written to quarantine, go their own way, so that they do not stand before a
-// commit.
+// jetStream is the embedded server with its connections: reads, backups and
+// what is written to quarantine go their own ways, so that they do not stand
+// before a commit.
 type jetStream struct {
-	server                    *natsd.Server
-	writes, reads, quarantine *nats.Conn
+	server                             *natsd.Server
+	writes, reads, quarantine, backups *nats.Conn
 }
 
 // damage says what was found damaged on the disk.
@@ -105,23 +108,17 @@ func (a *App) openJetStream(ctx context.Context) (js jetStream, err error) {
 		return js, err
 	}
 	a.cleanup(js.server.Close)
-	if js.writes, err = js.server.Connect(); err != nil {
-		return js, err
+	for _, conn := range []**nats.Conn{&js.writes, &js.reads, &js.quarantine, &js.backups} {
+		if *conn, err = js.server.Connect(); err != nil {
+			return js, err
+		}
+		a.cleanup((*conn).Close)
 	}
-	a.cleanup(js.writes.Close)
-	if js.reads, err = js.server.Connect(); err != nil {
-		return js, err
-	}
-	a.cleanup(js.reads.Close)
-	if js.quarantine, err = js.server.Connect(); err != nil {
-		return js, err
-	}
-	a.cleanup(js.quarantine.Close)
 	return js, nil
 }
 
 // wire makes the rooms that live in memory and ties them together.
-func (a *App) wire(sealer sluice.Sealer, earlier connection.Earlier) {
+func (a *App) wire(sealer *seal.File, earlier connection.Earlier) {
 	o := a.options
 	a.router = flow.New(flow.Options{Journal: writer{a}, Devices: a.store, Clock: o.Clock})
 	a.metrics = newMetrics(a.journal, a.store, a.router, o.Clock, o.Log)
@@ -153,7 +150,8 @@ func (a *App) wire(sealer sluice.Sealer, earlier connection.Earlier) {
 		Events: events{a.store}, Messages: traces{a.journal, a.store}, Supervisor: a.connections, Metrics: a.metrics,
 		Replays: a.journal, Quarantine: quarantine{a.journal}, Recorder: a.store,
 		NetworkState: a.networkState, NetworkCounters: func(id string) sluice.Counters { return a.journal.Counters(journal.Down(id)) },
-		Ingest: a.networks.Ingest, Ready: a.ready, Prometheus: a.prometheus(), Clock: o.Clock, Log: o.Log,
+		Ingest: a.networks.Ingest, Ready: a.ready, Prometheus: a.prometheus(),
+		Backup: func(ctx context.Context, w io.Writer) error { return a.backup(ctx, w, sealer.ID()) }, Clock: o.Clock, Log: o.Log,
 	})
 }
 

@@ -12,7 +12,7 @@ import (
 
 // Drop forgets a place: its entries, its book and its replay. One that is made anew under
 // the name starts at 1. A place that is being read cannot be dropped
-// (CodeConflict). After a crash in the middle, Drop again.
+// (CodeConflict), nor can any while a backup is made. After a crash in the middle, Drop again.
 func (j *Journal) Drop(ctx context.Context, name Place) error {
 	if connection, ok := cutUp(name); ok {
 		if err := j.replays.forget(ctx, connection); err != nil {
@@ -32,7 +32,7 @@ func (j *Journal) Drop(ctx context.Context, name Place) error {
 	delete(j.unsure, p)
 	j.committing.Unlock()
 
-	err := j.erase(ctx, p)
+	err := j.erasing(ctx, p)
 
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -44,6 +44,20 @@ func (j *Journal) Drop(ctx context.Context, name Place) error {
 	}
 	delete(j.places, name)
 	return nil
+}
+
+// erasing erases, unless what is there is held.
+func (j *Journal) erasing(ctx context.Context, p *place) error {
+	if j.hold.Load() != nil {
+		return sluice.Errorf(sluice.CodeConflict, "A backup is being made.")
+	}
+	select {
+	case j.removing <- struct{}{}:
+		defer j.removed()
+		return j.erase(ctx, p)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (j *Journal) erase(ctx context.Context, p *place) error {

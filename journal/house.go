@@ -77,6 +77,10 @@ func (j *Journal) trim(ctx context.Context) error {
 	if history < j.o.History || j.health.tight.Load() {
 		hold = math.MaxUint64 // room goes first
 	}
+	removing := j.tryRemoving()
+	if removing {
+		defer j.removed()
+	}
 	var errs []error
 	for _, name := range j.Places() {
 		p := j.place(name)
@@ -89,6 +93,9 @@ func (j *Journal) trim(ctx context.Context) error {
 		}
 		if err := j.keepShare(ctx, p); err != nil {
 			errs = append(errs, err)
+		}
+		if !removing {
+			continue
 		}
 		if err := j.trimPlace(ctx, p, history, hold); err != nil {
 			errs = append(errs, err)

@@ -65,6 +65,9 @@ type Options struct {
 	// more although the disk has room: a store that has met a write error
 	// refuses until it is opened again.
 	Restart func(ctx context.Context) error
+	// Restored says what the journal was restored from, where this is the first
+	// Open since ("a backup of 2026-03-04 05:06 UTC"); else it is empty.
+	Restored string
 	// Damage are sentences on what was found damaged, and mended, before
 	// the server started. Each becomes an event.
 	Damage []string
@@ -143,6 +146,11 @@ type Journal struct {
 	committing sync.Mutex
 	lastSeq    uint64
 	unsure     map[*place]struct{}
+
+	// removing is held by whoever takes entries out of the stream, and by a
+	// Hold, so that nobody does.
+	removing chan struct{} // of one
+	hold     atomic.Pointer[hold]
 
 	mu     sync.Mutex // guards places
 	places map[Place]*place

@@ -34,6 +34,7 @@ func Open(ctx context.Context, o Options) (*Journal, error) {
 		places:   map[Place]*place{},
 		unsure:   map[*place]struct{}{},
 		queue:    queueOfAppends{signal: make(chan struct{}, 1)},
+		removing: make(chan struct{}, 1),
 		books:    bookkeeper{signal: make(chan struct{}, 1)},
 		wards:    wards{entries: newFetcher(o.Reads, streamQuarantine), turn: make(chan struct{}, 1), retries: make(chan struct{}, 1)},
 		diskFree: diskFree,

@@ -34,14 +34,15 @@ func (j *Journal) checkState(ctx context.Context, lost uint64) error {
 	if err != nil && !errors.Is(err, errNotFound) {
 		return fmt.Errorf("journal: read how it ended: %w", err)
 	}
+	if j.o.Restored != "" {
+		j.restoredEvent(lost)
+		return nil
+	}
 	if err == nil && string(s.data) == stateEnded || err != nil && len(j.places) == 0 {
 		return nil
 	}
 	j.unclean = true
-	var waiting uint64
-	for _, p := range j.places {
-		waiting += p.pending()
-	}
+	waiting := j.waiting()
 	e := sluice.Event{
 		Level: sluice.LevelWarning, Type: sluice.EventJournalUnclean, Label: "Unclean restart",
 		Detail: fmt.Sprintf("The last end was not orderly. %d entries wait; of these at most those that were delivered in the last second before it are delivered again. ", waiting-min(lost, waiting)),
@@ -55,4 +56,29 @@ func (j *Journal) checkState(ctx context.Context, lost uint64) error {
 	}
 	j.o.Events.Record(e)
 	return nil
+}
+
+// waiting is how many entries are not done.
+func (j *Journal) waiting() (n uint64) {
+	for _, p := range j.places {
+		n += p.pending()
+	}
+	return n
+}
+
+// restoredEvent tells of the first start after a restore, which looks like one
+// after an end that was not orderly.
+func (j *Journal) restoredEvent(lost uint64) {
+	waiting := j.waiting()
+	e := sluice.Event{
+		Level: sluice.LevelWarning, Type: sluice.EventSystemRestored, Label: "Restored",
+		Detail: fmt.Sprintf("Sluice was restored from %s. %d entries wait; of these, those that were delivered after it are delivered again, under the same ids. "+
+			"What was accepted after it is not in it.", j.o.Restored, waiting-min(lost, waiting)),
+		Hint: "Do not run the original beside it: both use the same client ids.",
+	}
+	if lost > 0 {
+		e.Level = sluice.LevelError
+		e.Detail += fmt.Sprintf(" %d are lost.", lost)
+	}
+	j.o.Events.Record(e)
 }

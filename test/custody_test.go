@@ -5,10 +5,13 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tidwall/gjson"
 
 	"sluice/app/demo"
 )
@@ -125,11 +128,13 @@ func TestKill(t *testing.T) {
 		before := w.Totals().Accepted
 		at := before + 100 + random.IntN(600)
 		wait(t, "reports to flow", func() bool { return w.Totals().Accepted >= at })
+		killed := time.Now()
 		p.kill()
 		p = p.again()
 		if c := p.counters(w.ConnectionID); !c.holds() {
 			t.Fatalf("kill %d: the law of the counters does not hold: %+v", i, c)
 		}
+		uncleanIsTold(t, p, killed)
 	}
 	before := w.Totals().Accepted
 	wait(t, "reports to flow", func() bool { return w.Totals().Accepted >= before+300 })
@@ -143,6 +148,19 @@ func TestKill(t *testing.T) {
 		t.Errorf("%d twice, want at most %d", got.Twice, bound)
 	}
 	p.terminate()
+}
+
+// uncleanIsTold wants an event since the kill that says in numbers what it cost.
+func uncleanIsTold(t *testing.T, p *process, killed time.Time) {
+	t.Helper()
+	said := regexp.MustCompile(`^The last end was not orderly\. \d+ entries wait; .* None is lost\.$`)
+	wait(t, "the kill to be told", func() bool {
+		event := gjson.GetBytes(p.events("?type=journal.unclean"), "0")
+		if detail := event.Get("detail").Str; event.Exists() && !said.MatchString(detail) {
+			t.Fatalf("the event says %q", detail)
+		}
+		return event.Get("time").Time().After(killed)
+	})
 }
 
 // command sends ten commands a second until ctx ends.

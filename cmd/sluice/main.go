@@ -31,6 +31,8 @@ func main() {
 type commands struct {
 	Demo     demoCommand     `cmd:"" help:"Run everything in one process: Sluice, an AWS IoT emulator, simulated devices."`
 	Serve    serveCommand    `cmd:"" help:"Run Sluice on a data directory."`
+	Backup   backupCommand   `cmd:"" help:"Back up a Sluice that runs into one file."`
+	Restore  restoreCommand  `cmd:"" help:"Make a data directory of a backup."`
 	AWSLocal awsLocalCommand `cmd:"" name:"aws-local" help:"Run the AWS IoT emulator by itself and print what to paste into POST /connections."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`
 

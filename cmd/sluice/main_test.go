@@ -58,6 +58,13 @@ func TestWrongFlags(t *testing.T) {
 		"demo --rate=-5":                            "--rate must be at least 1",
 		"demo --devices 0":                          "--devices must be at least 1",
 		"demo --for=-1s":                            "--for must not be below 0",
+		"backup --data d":                           "missing flags: --out=FILE",
+		"backup --out f":                            "name the data directory with --data, or the token with --token-file",
+		"backup --out - --data d --with-key":        "--with-key needs a file: --out - is not one",
+		"backup --out f --token-file t --with-key":  "--with-key needs the key: name the data directory with --data, or the key with --key-file",
+		"backup --out f --data d --url ftp://h":     "--url must be an http(s) URL such as http://127.0.0.1:8080",
+		"restore f":                                 "missing flags: --data=DIR",
+		"restore --data d":                          "expected \"<file>\"",
 		"aws-local --listen foo":                    "--listen must be host:port, such as 127.0.0.1:8883",
 		"aws-local --control foo":                   "--control must be host:port, such as 127.0.0.1:8884",
 	} {
@@ -105,7 +112,7 @@ func TestHelp(t *testing.T) {
 		if exit != 0 || errOut != "" {
 			t.Errorf("%v: exit %d\n%s", args, exit, errOut)
 		}
-		for _, name := range []string{"demo", "serve", "aws-local", "version"} {
+		for _, name := range []string{"demo", "serve", "backup", "restore", "aws-local", "version"} {
 			if !strings.Contains(out, "\n  "+name+" ") {
 				t.Errorf("%v: %s is not in:\n%s", args, name, out)
 			}

@@ -8,6 +8,8 @@
 //	admin.token  the administrator's bearer token
 //	secret.key   the key that secrets are sealed with (package seal)
 //	journal/     the embedded server's files: messages and configuration
+//	restoring    there while a backup is being restored into the directory
+//	restored     the backup that it was restored from, until the first start
 package datadir
 
 import (
@@ -35,6 +37,9 @@ const (
 	tokenName    = "admin.token"
 	keyName      = "secret.key"
 	journalName  = "journal"
+
+	restoringName = "restoring"
+	restoredName  = "restored"
 )
 
 // Dir is a data directory that this process holds the lock of.
@@ -56,6 +61,9 @@ func Open(path string) (*Dir, error) {
 		return nil, failed(path, "be found", err)
 	}
 	if err := makeDir(path); err != nil {
+		return nil, err
+	}
+	if err := refuseHalf(path); err != nil {
 		return nil, err
 	}
 	// Asked before the lock file is made, so that nothing is written into a

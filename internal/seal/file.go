@@ -127,6 +127,16 @@ func (f *File) Ensure() (created bool, err error) {
 	return true, nil
 }
 
+// ID names the key for people, as [Key.ID] does; "" while there is none.
+func (f *File) ID() string {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if f.key == nil {
+		return ""
+	}
+	return f.key.ID()
+}
+
 // Path is where the key file is, or is to be.
 func (f *File) Path() string { return f.path }
 
