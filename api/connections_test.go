@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidwall/gjson"
+
 	"sluice"
 	"sluice/api"
 )
@@ -56,6 +58,24 @@ func TestConnectionShowsStatus(t *testing.T) {
 	equal(t, v["applied"], any(false))
 	equal(t, v["reason"], any("The new sessions were refused."))
 	equal(t, v["sessions"], any(map[string]any{"open": 2.0, "size": 10.0}))
+}
+
+// Whatever GET shows of a connection may be sent back.
+func TestAllThatIsShownIsTaken(t *testing.T) {
+	h := newHarness(t)
+	spec := h.do("GET", "/openapi.json", "").want(http.StatusOK).Body
+	get := gjson.Get(spec, `paths./connections/{id}.get.responses.200.content.application/json.schema.$ref`).String()
+	shown := gjson.Get(spec, "components.schemas."+get[strings.LastIndex(get, "/")+1:]+".properties")
+	if len(shown.Map()) < 10 {
+		t.Fatalf("shown: %s", shown)
+	}
+	h.create(connection)
+	for name := range shown.Map() {
+		if gjson.Get(connection, name).Exists() || name == "id" || name == "active" || name == "alarms" {
+			continue // a type of its own is wanted
+		}
+		h.do("PUT", "/connections/1", strings.Replace(connection, `"name"`, `"`+name+`":"x","name"`, 1)).want(http.StatusOK)
+	}
 }
 
 func TestInactiveConnection(t *testing.T) {
