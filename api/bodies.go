@@ -42,7 +42,6 @@ const connectionBody = `{
     "created": {"description": "Set by Sluice; ignored."},
     "updated": {"description": "Set by Sluice; ignored."},
     "revision": {"description": "Set by Sluice; ignored. To replace only what you have read, send the ETag as If-Match."},
-    "certificateExpires": {"description": "Set by Sluice; ignored."},
     "warnings": {"description": "Set by Sluice; ignored."}
   }
 }`

@@ -271,7 +271,7 @@ func (s *sender) comesAnyway(name Place, number uint64) bool {
 // wants reports whether a report is to be sent: as was asked for, and as the
 // flows say. What Sluice has made itself was for one connection alone.
 func (s *sender) wants(m *sluice.Message) bool {
-	if m.Kind == sluice.KindDownlinkRejected || m.IsCommand() || m.Received.Before(s.from) || !m.Received.Before(s.to) {
+	if m.IsFate() || m.IsCommand() || m.Received.Before(s.from) || !m.Received.Before(s.to) {
 		return false
 	}
 	if len(s.only) > 0 && !s.only[m.DevEUI] {
