@@ -31,6 +31,7 @@ const connectionBody = `{
     "configuration": {"type": "object", "description": "The whole configuration, in the form of the connector's configurationSchema. A secret may be ***** to keep the stored value."},
     "id": {"type": "string", "description": "With PUT: must be the id of the connection, if given."},
     "startupTime": {"description": "Set by Sluice; ignored."},
+    "certificateExpires": {"description": "Set by Sluice; ignored."},
     "state": {"description": "Set by Sluice; ignored."},
     "stateSince": {"description": "Set by Sluice; ignored."},
     "applied": {"description": "Set by Sluice; ignored."},
