@@ -36,7 +36,6 @@ const connectionBody = `{
     "state": {"description": "Set by Sluice; ignored."},
     "stateSince": {"description": "Set by Sluice; ignored."},
     "applied": {"description": "Set by Sluice; ignored."},
-    "certificateExpires": {"description": "Set by Sluice; ignored."},
     "reason": {"description": "Set by Sluice; ignored."},
     "sessions": {"description": "Set by Sluice; ignored."},
     "downlinkUrl": {"description": "Set by Sluice; ignored."},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 
 	"sluice"
@@ -45,7 +46,7 @@ func (j *Journal) keepShare(ctx context.Context, p *place) error {
 		return nil
 	}
 	part := 1 - float64(j.o.Share)/float64(backlog)
-	number, seq, err := j.find(ctx, p.name, min(floor+uint64(part*float64(pending))+1, last), from, to)
+	number, seq, err := j.find(ctx, p.name, min(floor+uint64(math.Ceil(part*float64(pending)))+1, last), from, to)
 	if err != nil {
 		return err
 	}
