@@ -15,7 +15,7 @@ func TestDemo(t *testing.T) {
 	}
 	t.Logf("%s", out)
 	for _, want := range []string{
-		`Sluice +http://127\.0\.0\.1:\d+ `, `token +\S{40,}`, `AWS IoT emulator +127\.0\.0\.1:\d+ MQTT`,
+		`Sluice +http://127\.0\.0\.1:\d+ `, `token +\S{40,}`, `AWS IoT emulator +localhost:\d+ MQTT`,
 		`Connection opened: `,
 		`time +received +journalled +delivered +pending +lost +twice +downlinks +p50 +p99`,
 		`\n +\d+s +\d+ +\d+ +\d+ +\d+ +0 +0 +\d+ +[0-9.]+ ms +[0-9.]+ ms\n`,
