@@ -25,6 +25,7 @@ type message struct {
 	retain     bool
 	origin     string
 	expires    time.Time // zero: never
+	retainedAt time.Time // set when it is retained
 }
 
 // delivery is one message for one client.
