@@ -30,6 +30,10 @@ type certificate struct {
 	created, modified   time.Time
 	notBefore, notAfter time.Time
 	version             int64
+	// strict is a certificate that may do only what its policies allow, as on
+	// AWS: one that the API made, or that a policy was ever attached to. Those
+	// that tests make may do everything until then.
+	strict bool
 }
 
 // The modes of a certificate: one that was registered without its authority
@@ -49,14 +53,14 @@ func noCertificate(id string) *apiError {
 	return notFound("The certificate given in the certificate id does not exist. Certificate ID: %s", id)
 }
 
-func (r *registry) createCertificate(isActive bool) (c Certificate, publicPEM string, err error) {
+func (r *registry) createCertificate(isActive, strict bool) (c Certificate, publicPEM string, err error) {
 	// Outside the lock: an RSA key takes its time.
 	c, publicPEM, err = r.authority.deviceCertificate(r.options.KeyType)
 	if err != nil {
 		return c, "", err
 	}
 	c.ARN = r.options.arn("cert/" + c.ID)
-	_, err = r.store(c.CertificatePEM, statusOf(isActive), modeDefault)
+	_, err = r.store(c.CertificatePEM, statusOf(isActive), modeDefault, strict)
 	return c, publicPEM, err
 }
 
@@ -68,14 +72,14 @@ func statusOf(isActive bool) string {
 }
 
 // store registers a certificate.
-func (r *registry) store(text, status, mode string) (certificate, error) {
+func (r *registry) store(text, status, mode string, strict bool) (certificate, error) {
 	parsed, err := parseCertificate(text)
 	if err != nil {
 		return certificate{}, err
 	}
 	id, now := fingerprint(parsed.Raw), r.options.Clock()
 	c := &certificate{
-		id: id, arn: r.options.arn("cert/" + id), pem: text, status: status, mode: mode, version: 1,
+		id: id, arn: r.options.arn("cert/" + id), pem: text, status: status, mode: mode, version: 1, strict: strict,
 		created: now, modified: now, notBefore: parsed.NotBefore, notAfter: parsed.NotAfter,
 	}
 	r.mu.Lock()
@@ -192,9 +196,11 @@ func (r *registry) authorize(c *x509.Certificate) (id string, err error) {
 }
 
 // CreateKeysAndCertificate makes a key pair and registers a certificate for
-// it, as the API call of this name.
+// it, as the API call of this name. It may do everything until a policy is
+// attached to it (see [Server.CreatePolicy]); one that the API made may do
+// only what its policies allow.
 func (s *Server) CreateKeysAndCertificate(active bool) (Certificate, error) {
-	c, _, err := s.registry.createCertificate(active)
+	c, _, err := s.registry.createCertificate(active, false)
 	return c, err
 }
 

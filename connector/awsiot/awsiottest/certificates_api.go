@@ -10,7 +10,7 @@ import (
 // The operations about certificates.
 
 func createKeysAndCertificate(r *registry, c *call) (any, *apiError) {
-	created, public, err := r.createCertificate(c.query.Get("setAsActive") == "true")
+	created, public, err := r.createCertificate(c.query.Get("setAsActive") == "true", true)
 	if err != nil {
 		return nil, internalFailure(err)
 	}
@@ -41,7 +41,7 @@ func createCertificateFromCsr(r *registry, c *call) (any, *apiError) {
 	if err != nil {
 		return nil, internalFailure(err)
 	}
-	stored, err := r.store(text, statusOf(c.query.Get("setAsActive") == "true"), modeDefault)
+	stored, err := r.store(text, statusOf(c.query.Get("setAsActive") == "true"), modeDefault, true)
 	if err != nil {
 		return nil, storeError(err)
 	}
@@ -61,7 +61,7 @@ func registerCertificateWithoutCA(r *registry, c *call) (any, *apiError) {
 	if err := check.err(); err != nil {
 		return nil, err
 	}
-	stored, err := r.store(in.PEM, in.Status, modeSNI)
+	stored, err := r.store(in.PEM, in.Status, modeSNI, true)
 	if err != nil {
 		return nil, storeError(err)
 	}

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"sluice/connector/awsiot/awsiottest/iam"
 )
 
 // IoT policies: documents that are attached to certificates and thing groups.
@@ -99,6 +101,9 @@ func (r *registry) attachPolicy(name, target string) *apiError {
 		return limitExceeded("The maximum number of policies per principal is %d", policiesOfOne)
 	}
 	p.targets[target] = true
+	if c, err := r.certificateAt(target); err == nil {
+		c.strict = true
+	}
 	return nil
 }
 
@@ -180,8 +185,26 @@ func (r *registry) documentsFor(certificateARN string) []string {
 }
 
 // allows reports whether the policies of a certificate allow an action on a
-// resource. They are stored and not yet enforced: all is allowed.
-func (r *registry) allows(_, _, _ string) bool { return true }
+// resource. A document with conditions is refused rather than misread.
+func (r *registry) allows(certificateID, action, resource string) bool {
+	documents := r.documentsFor(r.options.arn("cert/" + certificateID))
+	r.mu.RLock()
+	c := r.certificates[certificateID]
+	strict := c == nil || c.strict
+	r.mu.RUnlock()
+	if !strict && len(documents) == 0 {
+		return true
+	}
+	var all iam.Policy
+	for _, document := range documents {
+		p, err := iam.ParsePolicy(document)
+		if err != nil {
+			return false
+		}
+		all.Statements = append(all.Statements, p.Statements...)
+	}
+	return all.Decide(action, resource) == iam.Allow
+}
 
 // CreatePolicy makes an IoT policy and attaches it to targets, ARNs of
 // certificates or thing groups.
