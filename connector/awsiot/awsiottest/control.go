@@ -44,8 +44,8 @@ type operation struct {
 // anything is the resource of an action that knows no single ones.
 func anything(Options, *call) string { return "*" }
 
-// named is the resource that the path names, of a kind such as "thing".
-func named(kind string) func(Options, *call) string {
+// onPath is the resource that the path names, of a kind such as "thing".
+func onPath(kind string) func(Options, *call) string {
 	return func(o Options, c *call) string { return o.arn(kind + "/" + c.name) }
 }
 

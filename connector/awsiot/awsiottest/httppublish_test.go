@@ -25,7 +25,7 @@ func dataSDK(t *testing.T, s *awsiottest.Server, p aws.CredentialsProvider) *iot
 	transport := &http.Transport{TLSClientConfig: tlsConfig(t, s, nil)}
 	t.Cleanup(transport.CloseIdleConnections)
 	return iotdataplane.New(iotdataplane.Options{
-		Region: s.Region(), BaseEndpoint: aws.String(s.DataURL()), Credentials: p,
+		Region: s.Region(), BaseEndpoint: aws.String("https://" + s.Addr443()), Credentials: p,
 		HTTPClient: &http.Client{Transport: transport}, RetryMaxAttempts: 1,
 	})
 }
@@ -85,8 +85,8 @@ func TestPublishPorts(t *testing.T) {
 	watcher.subscribe(t, "up/+")
 	cert := newCertificate(t, s, true)
 	for name, d := range map[string]device{
-		"8443":          newDevice(t, s, s.HTTPSURL(), &cert),
-		"443 with ALPN": newDevice(t, s, s.DataURL(), &cert, "x-amzn-http-ca"),
+		"8443":          newDevice(t, s, "https://"+s.Addr8443(), &cert),
+		"443 with ALPN": newDevice(t, s, "https://"+s.Addr443(), &cert, "x-amzn-http-ca"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			d.t = t
@@ -117,7 +117,7 @@ func TestPublishPorts(t *testing.T) {
 func TestPublishRefused(t *testing.T) {
 	s := start(t, awsiottest.Options{})
 	cert := newCertificate(t, s, true)
-	certified := newDevice(t, s, s.HTTPSURL(), &cert)
+	certified := newDevice(t, s, "https://"+s.Addr8443(), &cert)
 	if status, _ := certified.do("POST", "/topics/a", nil, nil); status != 200 {
 		t.Fatalf("active: %d", status)
 	}
@@ -127,16 +127,16 @@ func TestPublishRefused(t *testing.T) {
 	}
 	certified.client.CloseIdleConnections()
 	for name, d := range map[string]device{
-		"deactivated":    newDevice(t, s, s.HTTPSURL(), &cert),
-		"no certificate": newDevice(t, s, s.HTTPSURL(), nil),
-		"443":            newDevice(t, s, s.DataURL(), &cert, "x-amzn-http-ca"),
+		"deactivated":    newDevice(t, s, "https://"+s.Addr8443(), &cert),
+		"no certificate": newDevice(t, s, "https://"+s.Addr8443(), nil),
+		"443":            newDevice(t, s, "https://"+s.Addr443(), &cert, "x-amzn-http-ca"),
 	} {
 		if r, err := d.client.Post(d.url+"/topics/a", "", nil); err == nil {
 			_ = r.Body.Close()
 			t.Errorf("%s: published", name)
 		}
 	}
-	unsigned := newDevice(t, s, s.DataURL(), &cert) // without ALPN the certificate does not count
+	unsigned := newDevice(t, s, "https://"+s.Addr443(), &cert) // without ALPN the certificate does not count
 	if status, out := unsigned.do("POST", "/topics/a", nil, nil); status != 403 || out["type"] != "MissingAuthenticationTokenException" || out["traceId"] == nil {
 		t.Errorf("unsigned: %d %v", status, out)
 	}
@@ -159,7 +159,7 @@ func TestPublishRefused(t *testing.T) {
 func TestCertificatePolicies(t *testing.T) {
 	s := start(t, awsiottest.Options{})
 	cert := newCertificate(t, s, true)
-	d := newDevice(t, s, s.HTTPSURL(), &cert)
+	d := newDevice(t, s, "https://"+s.Addr8443(), &cert)
 	publish := func(topic string) int {
 		t.Helper()
 		status, _ := d.do("POST", "/topics/"+topic, nil, nil)
@@ -208,7 +208,7 @@ func TestCertificatePolicies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bare := newDevice(t, s, s.HTTPSURL(), &awsiottest.Certificate{CertificatePEM: *made.CertificatePem, PrivateKeyPEM: *made.KeyPair.PrivateKey})
+	bare := newDevice(t, s, "https://"+s.Addr8443(), &awsiottest.Certificate{CertificatePEM: *made.CertificatePem, PrivateKeyPEM: *made.KeyPair.PrivateKey})
 	if status, out := bare.do("POST", "/topics/a", nil, nil); status != 403 {
 		t.Errorf("one that the API made, without a policy: %d %v", status, out)
 	}
@@ -237,7 +237,7 @@ func TestPublishProperties(t *testing.T) {
 func TestPublishLimits(t *testing.T) {
 	s := start(t, awsiottest.Options{})
 	cert := newCertificate(t, s, true)
-	d := newDevice(t, s, s.HTTPSURL(), &cert)
+	d := newDevice(t, s, "https://"+s.Addr8443(), &cert)
 	for what, test := range map[string]struct {
 		method, path string
 		body         int

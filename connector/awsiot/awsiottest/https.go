@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -52,7 +53,15 @@ func serveHTTPS(addr string, c *tls.Config, h http.Handler, log *slog.Logger) (*
 	return s, nil
 }
 
-func (s *httpsServer) addr() string { return reachable(s.listener.Addr()) }
+// addr is host:port. The host is a name, which AWS wants to see in the
+// handshake.
+func (s *httpsServer) addr() string {
+	tcp, ok := s.listener.Addr().(*net.TCPAddr)
+	if ok && (tcp.IP.IsLoopback() || tcp.IP.IsUnspecified()) {
+		return net.JoinHostPort("localhost", strconv.Itoa(tcp.Port))
+	}
+	return s.listener.Addr().String()
+}
 
 func (s *httpsServer) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)

@@ -24,12 +24,12 @@ type Options struct {
 	Addr string
 	// ControlAddr is where the registry API is served; default "127.0.0.1:0".
 	ControlAddr string
-	// HTTPSAddr is where HTTPS with client certificates is served, as AWS does
-	// at port 8443; default "127.0.0.1:0".
-	HTTPSAddr string
-	// DataAddr is where signed HTTPS and, with ALPN, HTTPS with client
-	// certificates is served, as AWS does at port 443; default "127.0.0.1:0".
-	DataAddr string
+	// Addr8443 is where that is served which AWS has at port 8443: HTTPS with a
+	// client certificate; default "127.0.0.1:0".
+	Addr8443 string
+	// Addr443 is where that is served which AWS has at port 443: HTTPS with a
+	// signature or, by ALPN, with a client certificate; default "127.0.0.1:0".
+	Addr443 string
 	// ControlTLS serves the registry API with TLS, under the same authority
 	// as MQTT (see [Server.CAPEM]); default plain HTTP.
 	ControlTLS bool
@@ -68,11 +68,11 @@ func (o Options) withDefaults() Options {
 	if o.ControlAddr == "" {
 		o.ControlAddr = "127.0.0.1:0"
 	}
-	if o.HTTPSAddr == "" {
-		o.HTTPSAddr = "127.0.0.1:0"
+	if o.Addr8443 == "" {
+		o.Addr8443 = "127.0.0.1:0"
 	}
-	if o.DataAddr == "" {
-		o.DataAddr = "127.0.0.1:0"
+	if o.Addr443 == "" {
+		o.Addr443 = "127.0.0.1:0"
 	}
 	if o.Region == "" {
 		o.Region = "eu-central-1"
@@ -161,7 +161,7 @@ func (s *Server) startHTTP(leaf tls.Certificate) error {
 	ports := []struct {
 		addr string
 		tls  *tls.Config
-	}{{s.options.HTTPSAddr, s.certifiedTLS(leaf)}, {s.options.DataAddr, s.chosenTLS(leaf)}}
+	}{{s.options.Addr8443, s.certifiedTLS(leaf)}, {s.options.Addr443, s.chosenTLS(leaf)}}
 	for _, port := range ports {
 		h, err := serveHTTPS(port.addr, port.tls, data, s.options.Log)
 		if err != nil {
@@ -175,7 +175,7 @@ func (s *Server) startHTTP(leaf tls.Certificate) error {
 // serverNames are the names that the server's certificate is valid for.
 func serverNames(o Options) []string {
 	names := []string{"localhost", "127.0.0.1", "::1", accountPrefix + ".iot." + o.Region + ".amazonaws.com", "iot." + o.Region + ".amazonaws.com"}
-	for _, addr := range []string{o.Addr, o.ControlAddr, o.HTTPSAddr, o.DataAddr} {
+	for _, addr := range []string{o.Addr, o.ControlAddr, o.Addr8443, o.Addr443} {
 		if host, _, err := net.SplitHostPort(addr); err == nil && host != "" {
 			names = append(names, host)
 		}
@@ -245,13 +245,11 @@ func (s *Server) MQTTAddr() string { return s.broker.addr() }
 // ControlURL is the URL of the registry API, without a path.
 func (s *Server) ControlURL() string { return s.controlURL }
 
-// HTTPSURL is the URL of HTTPS with client certificates, without a path: what
-// AWS has at port 8443.
-func (s *Server) HTTPSURL() string { return "https://" + s.https[0].addr() }
+// Addr8443 is host:port of what AWS has at port 8443: see [Options].
+func (s *Server) Addr8443() string { return s.https[0].addr() }
 
-// DataURL is the URL of HTTPS with signatures or, with the ALPN protocol
-// x-amzn-http-ca, client certificates: what AWS has at port 443.
-func (s *Server) DataURL() string { return "https://" + s.https[1].addr() }
+// Addr443 is host:port of what AWS has at port 443: see [Options].
+func (s *Server) Addr443() string { return s.https[1].addr() }
 
 // CAPEM is the certificate of the authority that signed the server's
 // certificate: what a client trusts instead of the Amazon root CAs.

@@ -108,7 +108,7 @@ func TestShadowPermissions(t *testing.T) {
 		}
 	}
 	cert := newCertificate(t, s, true)
-	certified := newDevice(t, s, s.HTTPSURL(), &cert)
+	certified := newDevice(t, s, "https://"+s.Addr8443(), &cert)
 	if status, out := certified.do("GET", "/things/lamp/shadow", nil, nil); status != 200 || out["version"] != 1.0 {
 		t.Errorf("with a certificate: %d %v", status, out)
 	}

@@ -219,3 +219,35 @@ func TestNames(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// FuzzUpdate has any request change a shadow, or leave it as it was.
+func FuzzUpdate(f *testing.F) {
+	for _, seed := range []string{
+		`{"state":{"desired":{"a":{"b":[1,{"c":null}]}},"reported":null},"version":1,"clientToken":"t"}`, `{"state":{"desired":{"a":1}}}`, `{"state":{"desired":{"a":null}}}`, `[`, "\xff",
+	} {
+		f.Add([]byte(`{"state":{"desired":{"a":{"b":1}},"reported":{"a":2}}}`), []byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, first, second []byte) {
+		s := NewStore(DefaultLimits(), func() time.Time { return time.Unix(100, 0) })
+		version := 0
+		for _, body := range [][]byte{first, second} {
+			before, _ := s.Get(lamp, nil)
+			a, err := s.Update(lamp, body)
+			after, _ := s.Get(lamp, nil)
+			if err != nil {
+				if err.Code < 400 || !json.Valid(err.Document()) || !cmp.Equal(before, after) {
+					t.Fatalf("%v: before %s, after %s", err, before.Accepted, after.Accepted)
+				}
+				continue
+			}
+			version++
+			var doc struct{ Version int }
+			if e := json.Unmarshal(after.Accepted, &doc); e != nil || doc.Version != version || !json.Valid(a.Accepted) || !json.Valid(a.Documents) {
+				t.Fatalf("version %d: %v %s", version, e, after.Accepted)
+			}
+			if a.Delta != nil && !json.Valid(a.Delta) {
+				t.Fatalf("delta %s", a.Delta)
+			}
+		}
+	})
+}
