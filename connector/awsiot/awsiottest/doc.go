@@ -54,32 +54,18 @@
 //   - Retained messages go to filters without wildcards only. Shared
 //     subscriptions choose a member at random, of those online. Wills.
 //
-// # The registry API
+// # HTTP
 //
-// Source: the service model of the API (2015-05-28) for paths, shapes, names,
-// sizes and HTTP codes; sentences of errors as users quote them, elsewhere
-// formed like them. Signatures must be at most five minutes old, for the
-// service iot and the emulator's region and key (IAM User Guide, "Troubleshoot
-// signed requests"); a wrong one is InvalidSignatureException, an unknown key
-// UnrecognizedClientException, both HTTP 403.
-//
-// Operations: ListThings, DescribeThing, CreateThing (the same again succeeds,
-// another configuration is ResourceAlreadyExistsException), DeleteThing,
-// AttachThingPrincipal, DetachThingPrincipal, ListThingPrincipals,
-// CreateThingType, DescribeThingType, ListThingTypes,
-// CreateKeysAndCertificate, DescribeCertificate, UpdateCertificate and
-// DescribeEndpoint, which answers host:port.
+// The registry API, IAM and STS, publishing over HTTPS and shadows: README.md
+// in this folder lists each behaviour with its source and its test, and what
+// is missing.
 //
 // # What it does not do
 //
-// Policies: every active certificate may do all (but see
-// [Server.RefusePersistent]), and there are no rules,
-// shadows, jobs, presence events ($aws/... topics are plain topics) or groups.
-// MQTT over WebSocket, publishing over HTTPS, port 443 with ALPN, the Server
-// Name Indication that AWS wants, IAM (but see [Server.Deny]), signatures in
-// the query string, several accounts. The API's rates (see
-// [Server.ThrottleRegistry] instead), its lag between writing and reading,
-// EXCLUSIVE_THING. Of the broker: 512 KiB a second, one CONNECT a second for
+// Policies of MQTT: every active certificate may do all (but see
+// [Server.RefusePersistent]), and there are no rules, jobs or presence events.
+// MQTT over WebSocket and at port 443, the Server Name Indication that AWS
+// wants, several accounts. Of the broker: 512 KiB a second, one CONNECT a second for
 // a client id, the quotas of an account, 10 stored messages a second after a
 // resumption, the shared queue of a group without members online (one offline
 // member gets it all), the quota of 100 unacknowledged publishes of a client,

@@ -39,6 +39,7 @@ type device struct {
 	t      *testing.T
 	client *http.Client
 	url    string
+	alpn   string
 }
 
 func newDevice(t *testing.T, s *awsiottest.Server, url string, c *awsiottest.Certificate, alpn ...string) device {
@@ -47,7 +48,7 @@ func newDevice(t *testing.T, s *awsiottest.Server, url string, c *awsiottest.Cer
 	config.NextProtos = alpn
 	transport := &http.Transport{TLSClientConfig: config, TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}}
 	t.Cleanup(transport.CloseIdleConnections)
-	return device{t: t, client: &http.Client{Transport: transport}, url: url}
+	return device{t: t, client: &http.Client{Transport: transport}, url: url, alpn: strings.Join(alpn, " ")}
 }
 
 func (d device) do(method, path string, body []byte, headers map[string]string) (int, map[string]any) {
@@ -64,6 +65,9 @@ func (d device) do(method, path string, body []byte, headers map[string]string) 
 		d.t.Fatal(err)
 	}
 	defer response.Body.Close()
+	if response.TLS.NegotiatedProtocol != d.alpn {
+		d.t.Errorf("the protocol by ALPN is %q, want %q", response.TLS.NegotiatedProtocol, d.alpn)
+	}
 	text, err := io.ReadAll(response.Body)
 	if err != nil {
 		d.t.Fatal(err)

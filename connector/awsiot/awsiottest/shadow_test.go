@@ -236,6 +236,9 @@ func TestShadowCarriers(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.answer("get/accepted")
+	if _, err := h.GetThingShadow(ctx, &iotdataplane.GetThingShadowInput{ThingName: aws.String("lamp")}); err != nil {
+		t.Fatal(err) // its answer is not published
+	}
 	if _, err := h.DeleteThingShadow(ctx, &iotdataplane.DeleteThingShadowInput{ThingName: aws.String("lamp")}); err != nil {
 		t.Fatal(err)
 	}

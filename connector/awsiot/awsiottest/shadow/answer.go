@@ -24,7 +24,8 @@ func encode(v any) []byte {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
-// parts is {"desired": …, "reported": …} of those that are there.
+// parts is {"desired": …, "reported": …} of those that are there: an empty
+// section is left out. Source: "Empty shadow document properties".
 func (d *document) parts(pick func(section) object) object {
 	out := object{}
 	for name, s := range map[string]section{"desired": d.desired, "reported": d.reported} {

@@ -23,9 +23,6 @@ func (s section) apply(c *change, now time.Time) section {
 		return section{}
 	}
 	values, times := merge(s.values, s.times, c.set, now)
-	if len(values) == 0 {
-		return section{} // an empty section is left out of the document
-	}
 	return section{values: values, times: times}
 }
 
