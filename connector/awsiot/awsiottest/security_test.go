@@ -276,13 +276,16 @@ func TestPrincipalPolicies(t *testing.T) {
 	if err := s.CreatePolicy("p", allowEverything); err != nil {
 		t.Fatal(err)
 	}
+	//lint:ignore SA1019 scripts still use it
 	if _, err := c.AttachPrincipalPolicy(ctx, &iot.AttachPrincipalPolicyInput{PolicyName: aws.String("p"), Principal: &cert.ARN}); err != nil {
 		t.Fatal(err)
 	}
+	//lint:ignore SA1019 scripts still use it
 	list, err := c.ListPrincipalPolicies(ctx, &iot.ListPrincipalPoliciesInput{Principal: &cert.ARN})
 	if err != nil || len(list.Policies) != 1 || *list.Policies[0].PolicyName != "p" {
 		t.Errorf("%+v %v", list, err)
 	}
+	//lint:ignore SA1019 scripts still use it
 	if _, err := c.DetachPrincipalPolicy(ctx, &iot.DetachPrincipalPolicyInput{PolicyName: aws.String("p"), Principal: &cert.ARN}); err != nil {
 		t.Error(err)
 	}
