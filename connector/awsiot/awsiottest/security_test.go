@@ -50,6 +50,9 @@ func TestCertificateFromCSR(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := s.CreatePolicy("all", allowEverything, *made.CertificateArn); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := dial(t, s, awsiottest.Certificate{CertificatePEM: *made.CertificatePem, PrivateKeyPEM: private}, dialer{id: "c"}); err != nil {
 		t.Errorf("the certificate does not connect: %v", err)
 	}
@@ -78,6 +81,9 @@ func TestRegisterCertificateWithoutCA(t *testing.T) {
 	got, err := c.DescribeCertificate(ctx, &iot.DescribeCertificateInput{CertificateId: made.CertificateId})
 	if err != nil || !got.CertificateDescription.Validity.NotAfter.Equal(notAfter) || got.CertificateDescription.CertificateMode != types.CertificateModeSniOnly {
 		t.Errorf("%+v %v", got, err)
+	}
+	if err := s.CreatePolicy("all", allowEverything, *made.CertificateArn); err != nil {
+		t.Fatal(err)
 	}
 	if _, err := dial(t, s, awsiottest.Certificate{CertificatePEM: text, PrivateKeyPEM: private}, dialer{id: "c"}); err != nil {
 		t.Errorf("the certificate does not connect: %v", err)
