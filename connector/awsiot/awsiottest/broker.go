@@ -23,6 +23,7 @@ type broker struct {
 	options  Options
 	registry *registry
 	mqtt     *mqtt.Server
+	reserved map[string]reservedService // by prefix of their topics
 	listener *listener
 
 	dropPubacks atomic.Int64
@@ -39,7 +40,7 @@ type broker struct {
 
 func newBroker(o Options, r *registry) *broker {
 	b := &broker{
-		options: o, registry: r,
+		options: o, registry: r, reserved: map[string]reservedService{},
 		sessions: map[string]*session{}, live: map[string]*mqtt.Client{},
 		stats: map[string]*clientStats{}, retained: map[string]*message{},
 	}

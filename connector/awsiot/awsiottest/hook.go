@@ -152,7 +152,7 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 	var code packets.Code
 	switch pk.FixedHeader.Type {
 	case packets.Publish:
-		code = checkPublish(pk)
+		code = h.checkPublish(pk)
 	case packets.Subscribe:
 		code = h.checkSubscribe(cl, pk)
 	case packets.Puback:
@@ -172,13 +172,13 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 	return pk, packets.ErrRejectPacket
 }
 
-func checkPublish(pk packets.Packet) packets.Code {
+func (h *hook) checkPublish(pk packets.Packet) packets.Code {
 	switch {
 	case pk.FixedHeader.Qos > 1:
 		return packets.ErrQosNotSupported
 	case len(pk.Payload) > payloadSize:
 		return packets.ErrPacketTooLarge
-	case pk.TopicName != "" && !checkTopic(pk.TopicName), // "" goes by its alias
+	case pk.TopicName != "" && !h.broker.mayPublish(pk.TopicName), // "" goes by its alias
 		pk.FixedHeader.Retain && strings.HasPrefix(pk.TopicName, "$"):
 		return packets.ErrTopicNameInvalid
 	}
@@ -333,4 +333,7 @@ func (b *broker) publish(m *message) {
 		b.retain(m)
 	}
 	b.route(m)
+	if m.topic[0] == '$' {
+		b.handOver(m)
+	}
 }
