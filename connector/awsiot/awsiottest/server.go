@@ -24,6 +24,10 @@ import (
 type Options struct {
 	// Addr is where MQTT is served, with TLS; default "127.0.0.1:0".
 	Addr string
+	// Addr443 is where that is served which AWS has at port 443: MQTT with a
+	// client certificate by ALPN, and MQTT over WebSocket with a signature;
+	// default "127.0.0.1:0".
+	Addr443 string
 	// ControlAddr is where the registry API is served; default "127.0.0.1:0".
 	ControlAddr string
 	// ControlTLS serves the registry API with TLS, under the same authority
@@ -42,6 +46,13 @@ type Options struct {
 	// limit, so that one subscriber can watch all that arrives (on AWS a rule
 	// would do that).
 	OutboundRate int
+	// Quotas are further limits.
+	Quotas Quotas
+	// Inferred are choices where it is not known what AWS does.
+	Inferred Inferred
+	// AllowNoSNI accepts clients whose TLS handshake does not name the server,
+	// as those that dial an IP address; AWS refuses them.
+	AllowNoSNI bool
 	// KeyType is the type of the key pairs that the emulator makes for
 	// devices; default RSA, as AWS. EC is quicker to make.
 	KeyType KeyType
@@ -57,6 +68,9 @@ func (o Options) withDefaults() Options {
 	if o.Addr == "" {
 		o.Addr = "127.0.0.1:0"
 	}
+	if o.Addr443 == "" {
+		o.Addr443 = "127.0.0.1:0"
+	}
 	if o.ControlAddr == "" {
 		o.ControlAddr = "127.0.0.1:0"
 	}
@@ -69,6 +83,7 @@ func (o Options) withDefaults() Options {
 	if o.Rate == 0 {
 		o.Rate = publishRate
 	}
+	o.Quotas = o.Quotas.withDefaults(o.Rate)
 	if o.KeyType == "" {
 		o.KeyType = RSA
 	}
@@ -119,8 +134,8 @@ func NewServer(o Options) (*Server, error) {
 	}
 	s := &Server{options: o, key: newAccessKey(), ca: ca, faults: newFaults(o)}
 	s.registry = newRegistry(o, devices)
-	s.broker = newBroker(o, s.registry)
-	if err := s.broker.start(leaf); err != nil {
+	s.broker = newBroker(o, s.registry, oneKey{options: o, key: s.key})
+	if err := s.broker.start(leaf, serverNames(o)); err != nil {
 		return nil, err
 	}
 	s.registry.dataEndpoint = s.broker.addr()
@@ -135,7 +150,7 @@ func NewServer(o Options) (*Server, error) {
 // serverNames are the names that the server's certificate is valid for.
 func serverNames(o Options) []string {
 	names := []string{"localhost", "127.0.0.1", "::1", accountPrefix + ".iot." + o.Region + ".amazonaws.com", "iot." + o.Region + ".amazonaws.com"}
-	for _, addr := range []string{o.Addr, o.ControlAddr} {
+	for _, addr := range []string{o.Addr, o.Addr443, o.ControlAddr} {
 		if host, _, err := net.SplitHostPort(addr); err == nil && host != "" {
 			names = append(names, host)
 		}
@@ -198,8 +213,13 @@ func (s *Server) Close() {
 	})
 }
 
-// MQTTAddr is host:port of the MQTT endpoint.
+// MQTTAddr is host:port of the MQTT endpoint, what AWS has at port 8883. The
+// host is "localhost", not an address, so that clients send it as the name of
+// the server: without it they are refused.
 func (s *Server) MQTTAddr() string { return s.broker.addr() }
+
+// Addr443 is host:port of what AWS has at port 443: see [Options].
+func (s *Server) Addr443() string { return s.broker.addr443() }
 
 // ControlURL is the URL of the registry API, without a path.
 func (s *Server) ControlURL() string { return s.controlURL }

@@ -24,6 +24,13 @@ type ClientStats struct {
 	Delivered, Dropped uint64
 	// Acknowledged is how many messages of QoS 1 it acknowledged.
 	Acknowledged uint64
+	// Denied is how many publishes, subscriptions and deliveries its policy did
+	// not allow; Refused is how many of its CONNECTs were refused since it
+	// first connected.
+	Denied, Refused uint64
+	// Delayed is how long it was made to wait for sending or being sent too
+	// many bytes.
+	Delayed time.Duration
 }
 
 type clientStats struct {
@@ -75,6 +82,24 @@ func (c *clientStats) acknowledge() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.counts.Acknowledged++
+}
+
+func (c *clientStats) deny() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.counts.Denied++
+}
+
+func (c *clientStats) refuse() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.counts.Refused++
+}
+
+func (c *clientStats) delay(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.counts.Delayed += d
 }
 
 func (c *clientStats) get() ClientStats {
