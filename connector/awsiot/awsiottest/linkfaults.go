@@ -22,7 +22,7 @@ import (
 //	s.CutInPubacks(n), s.CutInPublishes(n) the next n are cut in the middle
 //	s.Cut(match), s.CutAll()               connections are reset, now
 //	s.Disconnect(code, match), s.DisconnectAll(code)  with a DISCONNECT
-//	s.Stall(true)                          nothing goes in or out, until false
+//	s.Stall(true)                          nothing goes in or out, until false; s.Held() says how much waits
 //	s.Slow(d)                              what goes in or out takes d longer
 //	s.CloseListeners(), s.OpenListeners()  new connections are refused
 //	s.RestartBroker(keepSessions)          all connections are lost at once
@@ -142,6 +142,14 @@ func (s *Server) forClients(match func(string) bool, do func(*mqtt.Client)) int 
 // Stall makes every connection a black hole: nothing goes in or out, new
 // handshakes included, until Stall(false). What was under way comes then.
 func (s *Server) Stall(on bool) { s.broker.wires.stall(on) }
+
+// Held is how many reads and writes a stall holds now: at least one of each
+// client that has sent something meanwhile.
+func (s *Server) Held() int {
+	s.broker.wires.mu.Lock()
+	defer s.broker.wires.mu.Unlock()
+	return s.broker.wires.held
+}
 
 // Slow makes what goes in or out take so much longer. 0 ends it.
 func (s *Server) Slow(d time.Duration) { s.broker.wires.slow(d) }

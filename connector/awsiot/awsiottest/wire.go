@@ -25,6 +25,7 @@ type wireFaults struct {
 	stalled chan struct{} // closed when the stall ends; nil for none
 	delay   time.Duration
 	over    bool // no more faults: the server closes
+	held    int  // wires that a stall holds something of
 }
 
 func newWire(c net.Conn, f *wireFaults) *wire {
@@ -67,6 +68,8 @@ func (w *wire) hold(by time.Time) error {
 		late = t.C
 	}
 	if stalled != nil {
+		w.faults.hold(1)
+		defer w.faults.hold(-1)
 		select {
 		case <-stalled:
 		case <-late:
@@ -132,6 +135,12 @@ func (f *wireFaults) stall(on bool) {
 		close(f.stalled)
 		f.stalled = nil
 	}
+}
+
+func (f *wireFaults) hold(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.held += n
 }
 
 func (f *wireFaults) isStalled() bool {
