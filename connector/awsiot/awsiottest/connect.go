@@ -145,6 +145,7 @@ func (h *hook) OnSessionEstablished(cl *mqtt.Client, pk packets.Packet) {
 	if pk.Connect.WillFlag {
 		h.broker.session(cl.ID).setWill(willOf(cl, pk))
 	}
+	h.broker.tellPresence(cl, h.broker.guard(cl), true)
 }
 
 // OnDisconnect comes when the connection is closed. The will goes out unless
@@ -168,6 +169,7 @@ func (h *hook) OnDisconnect(cl *mqtt.Client, _ error, expire bool) {
 	if will := s.setWill(nil); will != nil && !polite {
 		h.broker.publishWill(will, g)
 	}
+	h.broker.tellPresence(cl, g, false)
 }
 
 func willOf(cl *mqtt.Client, pk packets.Packet) *message {

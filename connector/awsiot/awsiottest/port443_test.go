@@ -219,7 +219,7 @@ func TestWebSocketRefused(t *testing.T) {
 
 // TestWebSocketLife wants a connection to end after a day, here a moment.
 func TestWebSocketLife(t *testing.T) {
-	s := start(t, awsiottest.Options{Quotas: awsiottest.Quotas{WebSocketLife: 300 * time.Millisecond}})
+	s := start(t, awsiottest.Options{Quotas: awsiottest.Quotas{WebSocketLife: 3 * time.Second}})
 	conn, _, err := dialWebSocket(t, s, presign(t, s, nil), "mqtt")
 	if err != nil {
 		t.Fatal(err)

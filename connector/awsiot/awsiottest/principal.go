@@ -80,17 +80,18 @@ func (s *Server) ResetPolicies(certificateID string) {
 
 // guard decides what one connection may do.
 type guard struct {
-	options  Options
-	identity *identity
-	attached *attached
-	clientID string
-	values   policy.Values
+	options   Options
+	sessionID string // of the connection, for events
+	identity  *identity
+	attached  *attached
+	clientID  string
+	values    policy.Values
 }
 
 // guardOf is made at CONNECT: what the policy variables are is settled there
 // (inferred).
 func (b *broker) guardOf(p principal, clientID string) *guard {
-	g := &guard{options: b.options, identity: p.identity, clientID: clientID}
+	g := &guard{options: b.options, sessionID: newUUID(), identity: p.identity, clientID: clientID}
 	if p.identity != nil {
 		return g
 	}

@@ -38,6 +38,7 @@ type clientStats struct {
 	counts ClientStats
 	second int64
 	inThis int
+	events uint64
 }
 
 func (c *clientStats) publish(now time.Time) {
@@ -100,6 +101,14 @@ func (c *clientStats) delay(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.counts.Delayed += d
+}
+
+// event numbers the lifecycle events of a client.
+func (c *clientStats) event() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.events++
+	return c.events
 }
 
 func (c *clientStats) get() ClientStats {

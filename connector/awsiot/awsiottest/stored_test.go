@@ -1,6 +1,7 @@
 package awsiottest_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"testing"
 	"time"
@@ -211,6 +212,30 @@ func TestGroupRate(t *testing.T) {
 	}
 }
 
+// TestGroupRateWithoutSessions wants what a group cannot take now to be lost
+// where no member has a persistent session.
+func TestGroupRateWithoutSessions(t *testing.T) {
+	clock := newClock()
+	s := start(t, awsiottest.Options{Rate: -1, OutboundRate: 10, Clock: clock.read})
+	c := connect(t, s, dialer{id: "c"})
+	c.subscribe(t, "$share/g/t")
+	sender := connect(t, s, dialer{id: "sender"})
+	for range 15 {
+		_, _ = sender.publish(t, "t", nil)
+	}
+	for range 10 {
+		c.receive(t)
+	}
+	if s.Unshared() != 5 {
+		t.Errorf("%d unshared, want 5", s.Unshared())
+	}
+	clock.advance(time.Second)
+	_, _ = sender.publish(t, "t", []byte("next"))
+	if got := string(c.receive(t).Payload); got != "next" {
+		t.Errorf("received %q", got)
+	}
+}
+
 // TestGroupQoS wants each member to get what it asked for at most, and no
 // retained message.
 func TestGroupQoS(t *testing.T) {
@@ -283,5 +308,51 @@ func TestWillRefused(t *testing.T) {
 	}
 	if got := watcher.receive(t).Topic; got != "mine" {
 		t.Errorf("received the will on %s", got)
+	}
+}
+
+// TestPresence wants the events of a client's coming and going, with why.
+func TestPresence(t *testing.T) {
+	s := start(t, awsiottest.Options{})
+	watcher := connect(t, s, dialer{id: "watcher"})
+	watcher.subscribe(t, "$aws/events/presence/+/+")
+	type event struct {
+		ClientID, EventType, DisconnectReason, SessionIdentifier, PrincipalIdentifier, IPAddress string
+		ClientInitiatedDisconnect                                                                *bool
+		VersionNumber                                                                            int
+	}
+	next := func() (string, event) {
+		t.Helper()
+		var e event
+		p := watcher.receive(t)
+		if err := json.Unmarshal(p.Payload, &e); err != nil {
+			t.Fatal(err)
+		}
+		return p.Topic, e
+	}
+	for id, test := range map[string]struct {
+		end    func(*client)
+		reason string
+	}{
+		"polite": {func(c *client) { _ = c.Disconnect(&paho.Disconnect{}) }, "CLIENT_INITIATED_DISCONNECT"},
+		"lost":   {func(c *client) { _ = c.conn.Close() }, "CONNECTION_LOST"},
+		"wrong":  {func(c *client) { _ = c.publishRaw(&paho.Publish{Topic: "$bad"}) }, "CLIENT_ERROR"},
+		"kicked": {func(*client) { s.Disconnect(0x98, func(id string) bool { return id == "kicked" }) }, "API_INITIATED_DISCONNECT"},
+	} {
+		cert := newCertificate(t, s, true)
+		c, err := dial(t, s, cert, dialer{id: id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		topic, came := next()
+		if topic != "$aws/events/presence/connected/"+id || came.PrincipalIdentifier != cert.ID || came.IPAddress == "" || came.VersionNumber != 1 {
+			t.Errorf("%s %+v", topic, came)
+		}
+		test.end(c)
+		topic, went := next()
+		if topic != "$aws/events/presence/disconnected/"+id || went.DisconnectReason != test.reason || went.SessionIdentifier != came.SessionIdentifier ||
+			went.VersionNumber != 2 || went.ClientInitiatedDisconnect == nil || *went.ClientInitiatedDisconnect != (id == "polite") {
+			t.Errorf("%s %+v", topic, went)
+		}
 	}
 }
