@@ -76,6 +76,7 @@ func TestCut(t *testing.T) {
 	}
 	b.send(publish311("t", 1, 1))
 	b.want(packets.Puback)
+	eventually(t, "a is offline", func() bool { return !s.ClientStats()["a"].Connected })
 	if n := s.CutAll(); n != 1 {
 		t.Errorf("%d cut, want 1", n)
 	}

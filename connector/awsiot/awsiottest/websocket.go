@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -166,6 +167,9 @@ func forbid(w http.ResponseWriter, bad *apiError) {
 type wsConn struct {
 	*websocket.Conn
 	reading io.Reader
+
+	mu      sync.Mutex // of writing; the library wants one writer
+	writeBy atomic.Int64
 }
 
 var errNotBinary = errors.New("a WebSocket message is not binary")
@@ -193,6 +197,13 @@ func (c *wsConn) Read(p []byte) (int, error) {
 }
 
 func (c *wsConn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var by time.Time
+	if at := c.writeBy.Load(); at != 0 {
+		by = time.Unix(0, at)
+	}
+	_ = c.Conn.SetWriteDeadline(by) // it only notes it
 	if err := c.WriteMessage(websocket.BinaryMessage, p); err != nil {
 		return 0, err
 	}
@@ -202,4 +213,14 @@ func (c *wsConn) Write(p []byte) (int, error) {
 // SetDeadline bounds reads and writes.
 func (c *wsConn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+}
+
+// SetWriteDeadline bounds the write that is under way, and those that follow.
+func (c *wsConn) SetWriteDeadline(t time.Time) error {
+	at := int64(0)
+	if !t.IsZero() {
+		at = t.UnixNano()
+	}
+	c.writeBy.Store(at)
+	return c.NetConn().SetWriteDeadline(t)
 }
