@@ -119,10 +119,11 @@ func (s *session) sendBatch(cl *mqtt.Client, buf *bytes.Buffer) (again time.Dura
 		cl.Net.Conn.(*peer).raw.cut()
 		return 0, errCut
 	}
+	s.stats.deliver(sent) // before the client can know
 	if err := writeRaw(cl, buf.Bytes()); err != nil {
+		s.stats.deliver(-sent)
 		return 0, err
 	}
-	s.stats.deliver(sent)
 	return 0, nil
 }
 
