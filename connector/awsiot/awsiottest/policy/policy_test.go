@@ -143,8 +143,10 @@ func TestConnectAttributes(t *testing.T) {
 		{"will", document(connect(attributes(all, w))), [4]bool{true, false, true, false}},
 		{"none", document(connect(attributes(all, ""))), [4]bool{true, false, false, false}},
 		{"only persistent", document(connect(attributes(anyOf, p))), [4]bool{false, true, false, true}},
-		{"must have both", document(connect(attributes(all, p+","+w)), deny(attributes(all, p)), deny(attributes(all, w)), deny(attributes(all, ""))),
-			[4]bool{false, false, false, true}},
+		{
+			"must have both", document(connect(attributes(all, p+","+w)), deny(attributes(all, p)), deny(attributes(all, w)), deny(attributes(all, ""))),
+			[4]bool{false, false, false, true},
+		},
 		{"may have a will", document(deny(attributes(anyOf, p)), connect(attributes(all, w))), [4]bool{true, false, true, false}},
 	} {
 		d := parse(t, test.document)
