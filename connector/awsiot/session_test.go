@@ -370,8 +370,9 @@ func TestBlackHole(t *testing.T) {
 		copyTo(down, up)
 		wg.Wait()
 	})
+	_, port, _ := net.SplitHostPort(addr)
 	o := awsiot.Options{PublishRate: -1, PubackTimeout: 200 * time.Millisecond}
-	s := open(t, newRig().dial(t, o, c.with(t, map[string]any{"dataEndpoint": addr})), 0)
+	s := open(t, newRig().dial(t, o, c.with(t, map[string]any{"dataEndpoint": "localhost:" + port})), 0)
 	if err := s.Handle(within(t), connectortest.Uplink(device, 1)); err != nil {
 		t.Fatal(err)
 	}

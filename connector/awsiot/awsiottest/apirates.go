@@ -57,7 +57,7 @@ func (t *apiThrottle) take(action string) bool {
 	t.mu.Lock()
 	b := t.buckets[action]
 	if b == nil {
-		b = newBucket(t.rates[action])
+		b = newBucket(float64(t.rates[action]))
 		t.buckets[action] = b
 	}
 	t.mu.Unlock()

@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -26,30 +25,45 @@ type broker struct {
 	reserved map[string]reservedService // by prefix of their topics
 	listener *listener
 
-	dropPubacks atomic.Int64
-	refuse      atomic.Uint32 // a reason code, 0 for none
+	web        *web
+	identities identities
+	policies   policies
+	groups     groups
+	linkFaults
+	wires wireFaults
 
-	refusePersistent atomic.Bool
+	exceeded         exceeded
+	unshared         atomic.Uint64
+	connects         *buckets // by client id
+	accountConnects  *bucket
+	accountPublishes *bucket
+	queued           *bucket
 
 	mu       sync.Mutex
+	guards   map[*mqtt.Client]*guard // connecting or connected
 	sessions map[string]*session     // by client id
 	live     map[string]*mqtt.Client // by client id: connecting or connected
 	stats    map[string]*clientStats
 	retained map[string]*message // by topic
 }
 
-func newBroker(o Options, r *registry) *broker {
+func newBroker(o Options, r *registry, known identities) *broker {
 	b := &broker{
 		options: o, registry: r, reserved: map[string]reservedService{},
 		sessions: map[string]*session{}, live: map[string]*mqtt.Client{},
-		stats: map[string]*clientStats{}, retained: map[string]*message{},
+		stats: map[string]*clientStats{}, retained: map[string]*message{}, guards: map[*mqtt.Client]*guard{},
+		identities: known, policies: policies{byCertificate: map[string]*attached{}}, groups: groups{byFilter: map[string]*group{}},
+		exceeded: newExceeded(), connects: newBuckets(o.Quotas.ConnectRate),
+		accountConnects: newBucket(float64(o.Quotas.AccountConnectRate)), accountPublishes: newBucket(float64(o.Quotas.AccountPublishRate)),
+		queued: newBucket(float64(o.Quotas.QueueRate)),
 	}
+	b.web = newWeb(b)
 	capabilities := mqtt.NewDefaultServerCapabilities()
 	capabilities.MaximumQos = 1
 	capabilities.ReceiveMaximum = inflightMax
 	capabilities.TopicAliasMaximum = topicAliasMax
 	capabilities.SubIDAvailable = 0
-	capabilities.MaximumSessionExpiryInterval = sessionExpiryMax
+	capabilities.MaximumSessionExpiryInterval = uint32(o.Quotas.SessionExpiry / time.Second)
 	// A client that sends more gets its DISCONNECT from the hook.
 	capabilities.MaximumPacketSize = 2 * packetSize
 	// mochi's queues are not used.
@@ -65,24 +79,24 @@ func newBroker(o Options, r *registry) *broker {
 	return b
 }
 
-func (b *broker) start(leaf tls.Certificate) error {
-	l, err := net.Listen("tcp", b.options.Addr)
-	if err != nil {
-		return fmt.Errorf("listen for MQTT: %w", err)
-	}
+func (b *broker) start(leaf tls.Certificate, names []string) error {
 	b.listener = &listener{
-		net: l, log: b.options.Log, gone: b.gone, goodbye: b.goodbye, peers: map[*peer]bool{},
-		tls: &tls.Config{
-			Certificates:           []tls.Certificate{leaf},
-			MinVersion:             tls.VersionTLS12,
-			ClientAuth:             tls.RequireAnyClientCert,
-			SessionTicketsDisabled: true, // as AWS
-			VerifyConnection: func(cs tls.ConnectionState) error {
-				return b.verify(cs.PeerCertificates[0])
-			},
-		},
+		log: b.options.Log, faults: &b.wires, idle: b.idle, slowed: func() { b.exceeded.add(QuotaThroughput) }, gone: b.gone, goodbye: b.goodbye,
+		establish: b.mqtt.EstablishConnection, in: b.options.Quotas.Throughput,
+		peers: map[*peer]bool{}, done: make(chan struct{}),
 	}
-	err = b.mqtt.AddHook(&hook{broker: b}, nil)
+	if b.options.OutboundRate > 0 {
+		b.listener.out = b.options.Quotas.Throughput
+	}
+	b.listener.doors = []*door{b.mqttDoor(b.options.Addr, leaf, names), b.door443(b.options.Addr443, leaf, names)}
+	for _, d := range b.listener.doors {
+		if err := d.listen(); err != nil {
+			b.listener.shut()
+			return fmt.Errorf("listen for MQTT: %w", err)
+		}
+	}
+	b.web.start()
+	err := b.mqtt.AddHook(&hook{broker: b}, nil)
 	if err == nil {
 		err = b.mqtt.AddListener(b.listener)
 	}
@@ -90,7 +104,8 @@ func (b *broker) start(leaf tls.Certificate) error {
 		err = b.mqtt.Serve()
 	}
 	if err != nil {
-		_ = l.Close()
+		b.listener.shut()
+		b.web.close()
 		return fmt.Errorf("start the broker: %w", err)
 	}
 	return nil
@@ -101,9 +116,41 @@ func (b *broker) verify(c *x509.Certificate) error {
 	return err
 }
 
-func (b *broker) addr() string { return reachable(b.listener.net.Addr()) }
+// addr and addr443 are host:port of the doors. The host is a name: AWS refuses
+// clients that do not send one.
+func (b *broker) addr() string    { return named(b.listener.doors[0].addr) }
+func (b *broker) addr443() string { return named(b.listener.doors[1].addr) }
 
-func (b *broker) close() { _ = b.mqtt.Close() }
+func named(addr string) string {
+	host, port, _ := net.SplitHostPort(addr)
+	if ip := net.ParseIP(host); ip != nil && (ip.IsLoopback() || ip.IsUnspecified()) {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+func (b *broker) close() {
+	_ = b.mqtt.Close()
+	b.web.close()
+}
+
+// idle ends the connection of a client that was silent for one and a half
+// times its keep-alive.
+func (b *broker) idle(cl *mqtt.Client) {
+	if !cl.Closed() {
+		b.disconnect(cl, packets.ErrKeepAliveTimeout)
+	}
+}
+
+// outlived ends a connection over WebSocket after a day. Source: AWS General
+// Reference, "WebSocket connection duration"; the reason code is inferred.
+func (b *broker) outlived(p *peer) {
+	if cl := p.client.Load(); cl != nil {
+		b.disconnect(cl, packets.ErrAdministrativeAction)
+		return
+	}
+	_ = p.raw.Close()
+}
 
 // goodbye tells every client that the server ends.
 func (b *broker) goodbye() {
@@ -116,6 +163,7 @@ func (b *broker) goodbye() {
 // no packet for it.
 func (b *broker) disconnect(cl *mqtt.Client, code packets.Code) {
 	b.options.Log.Info("client disconnected", "client", cl.ID, "code", fmt.Sprintf("0x%02X", code.Code), "reason", code.Reason)
+	code = explained("DISCONNECT", code)
 	if cl.Properties.ProtocolVersion == 5 {
 		_ = cl.Net.Conn.SetWriteDeadline(time.Now().Add(time.Second)) // it may not read any more
 		_ = b.mqtt.DisconnectClient(cl, code)
@@ -132,8 +180,12 @@ func (b *broker) claim(cl *mqtt.Client) {
 		old := b.live[cl.ID]
 		if old == nil {
 			b.live[cl.ID] = cl
-			b.statsOf(cl.ID).connect(true) // before its CONNACK, so that it cannot miss it
+			stats := b.statsOf(cl.ID)
+			stats.connect(true) // before its CONNACK, so that it cannot miss it
 			b.mu.Unlock()
+			p := cl.Net.Conn.(*peer)
+			p.client.Store(cl)
+			p.stats.Store(stats)
 			return
 		}
 		b.mu.Unlock()
@@ -147,6 +199,11 @@ func (b *broker) claim(cl *mqtt.Client) {
 func (b *broker) gone(p *peer) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	for cl := range b.guards {
+		if cl.Net.Conn == p {
+			delete(b.guards, cl)
+		}
+	}
 	for id, cl := range b.live {
 		if cl.Net.Conn == p {
 			delete(b.live, id)
@@ -155,16 +212,34 @@ func (b *broker) gone(p *peer) {
 	}
 }
 
-// open gives a connected client its session: the one that it had, or a new one.
-func (b *broker) open(cl *mqtt.Client, clean bool, window int) {
+func (b *broker) setGuard(cl *mqtt.Client, g *guard) {
 	b.mu.Lock()
-	s := b.sessions[cl.ID]
+	defer b.mu.Unlock()
+	b.guards[cl] = g
+}
+
+func (b *broker) guard(cl *mqtt.Client) *guard {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.guards[cl]
+}
+
+// openSession gives a connected client its session: the one that it had, or a
+// new one.
+func (b *broker) openSession(clean bool, l link) {
+	id := l.client.ID
+	b.mu.Lock()
+	old := b.sessions[id]
+	s := old
 	if s == nil || clean {
-		s = newSession(cl.ID, b.statsOf(cl.ID), b.options.Clock)
-		b.sessions[cl.ID] = s
+		s = newSession(id, b, b.statsOf(id))
+		b.sessions[id] = s
 	}
 	b.mu.Unlock()
-	s.attach(cl, window, newBucket(b.options.Rate), newBucket(b.options.OutboundRate))
+	if old != nil && old != s {
+		old.end()
+	}
+	s.attach(l)
 }
 
 // statsOf is called with the lock held.
@@ -177,6 +252,12 @@ func (b *broker) statsOf(id string) *clientStats {
 	return c
 }
 
+func (b *broker) knownStats(id string) *clientStats {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.stats[id]
+}
+
 func (b *broker) session(id string) *session {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -185,10 +266,22 @@ func (b *broker) session(id string) *session {
 
 // forget ends a session.
 func (b *broker) forget(s *session) {
+	s.end()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.sessions[s.id] == s {
 		delete(b.sessions, s.id)
+	}
+}
+
+// forgetAll ends every session; nobody is connected.
+func (b *broker) forgetAll() {
+	for id, cl := range b.mqtt.Clients.GetAll() {
+		b.mqtt.UnsubscribeClient(cl)
+		if s := b.session(id); s != nil {
+			b.forget(s)
+		}
+		b.mqtt.Clients.Delete(id)
 	}
 }
 
@@ -201,57 +294,15 @@ func (b *broker) route(m *message) {
 			s.enqueue(newDelivery(m, sub))
 		}
 	}
-	for filter, members := range matched.Shared {
-		if !matchesTopic(unshared(filter), m.topic) {
-			continue
-		}
-		if s, sub := b.pick(members); s != nil {
-			s.enqueue(newDelivery(m, sub))
+	for filter := range matched.Shared {
+		if matchesTopic(unshared(filter), m.topic) {
+			b.share(filter, m)
 		}
 	}
 }
 
 func newDelivery(m *message, sub packets.Subscription) *delivery {
 	return &delivery{message: m, qos: min(m.qos, sub.Qos, 1), retain: m.retain && sub.RetainAsPublished}
-}
-
-// pick chooses a member of a shared subscription at random, of those online
-// where there are any. Source: Developer Guide, "Shared subscriptions".
-func (b *broker) pick(members map[string]packets.Subscription) (*session, packets.Subscription) {
-	var online, offline []string
-	for id := range members {
-		if s := b.session(id); s != nil && s.online() {
-			online = append(online, id)
-		} else if s != nil {
-			offline = append(offline, id)
-		}
-	}
-	if len(online) == 0 {
-		online = offline
-	}
-	if len(online) == 0 {
-		return nil, packets.Subscription{}
-	}
-	id := online[rand.IntN(len(online))]
-	return b.session(id), members[id]
-}
-
-// retain keeps the last message of a topic; an empty one removes it.
-func (b *broker) retain(m *message) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if len(m.payload) == 0 {
-		delete(b.retained, m.topic)
-		return
-	}
-	m.retainedAt = b.options.Clock()
-	b.retained[m.topic] = m
-}
-
-func (b *broker) retainedOn(topic string) *message {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.retained[topic]
 }
 
 func (b *broker) connected() []*mqtt.Client {
@@ -268,44 +319,10 @@ func (b *broker) connected() []*mqtt.Client {
 // active. Inferred: AWS does so too, within minutes.
 func (b *broker) dropPrincipal(certificateID string) {
 	for _, cl := range b.connected() {
-		if cl.Net.Conn.(*peer).certificateID == certificateID {
+		if cl.Net.Conn.(*peer).principal.certificateID == certificateID {
 			b.disconnect(cl, packets.ErrNotAuthorized)
 		}
 	}
-}
-
-// DropPubacks makes the broker take the next n publishes of QoS 1 without
-// acknowledging them.
-func (s *Server) DropPubacks(n int) { s.broker.dropPubacks.Store(int64(n)) }
-
-// RefuseConnects makes the broker answer every CONNECT with a reason code of
-// MQTT 5, such as 0x87, not authorized (MQTT 3.1.1 gets the return code that
-// is nearest). 0 accepts them again.
-func (s *Server) RefuseConnects(code byte) { s.broker.refuse.Store(uint32(code)) }
-
-// RefusePersistent makes the broker refuse persistent sessions with 0x87, not
-// authorized, as AWS does where the policy has a condition on
-// iot:ConnectAttributes that lacks PersistentConnect. Source: AWS IoT Core
-// Developer Guide, "Connect policy examples"; that the code is 0x87 is inferred.
-func (s *Server) RefusePersistent(refuse bool) { s.broker.refusePersistent.Store(refuse) }
-
-// DisconnectAll ends every connection with a reason code of MQTT 5, such as
-// 0x98, administrative action, and returns how many there were.
-func (s *Server) DisconnectAll(code byte) int {
-	return s.Disconnect(code, func(string) bool { return true })
-}
-
-// Disconnect ends the connections of those client ids that match picks, as
-// DisconnectAll does.
-func (s *Server) Disconnect(code byte, match func(clientID string) bool) int {
-	n := 0
-	for _, cl := range s.broker.connected() {
-		if match(cl.ID) {
-			s.broker.disconnect(cl, packets.Code{Code: code, Reason: "asked for by the test"})
-			n++
-		}
-	}
-	return n
 }
 
 // demoted is a log handler for mochi's log: what is less than an error to

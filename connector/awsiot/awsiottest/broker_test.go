@@ -111,15 +111,37 @@ func TestCertificates(t *testing.T) {
 func TestServerNames(t *testing.T) {
 	s := start(t, awsiottest.Options{})
 	cert := newCertificate(t, s, true)
-	for _, name := range []string{"localhost", "127.0.0.1", "::1", "emulator-ats.iot.eu-central-1.amazonaws.com"} {
-		config := tlsConfig(t, s, &cert)
+	lax := start(t, awsiottest.Options{AllowNoSNI: true})
+	laxCert := newCertificate(t, lax, true)
+	for name, refused := range map[string]bool{
+		"localhost": false, "emulator-ats.iot.eu-central-1.amazonaws.com": false,
+		"127.0.0.1": true, "::1": true, // an address is never sent as a name
+	} {
+		for _, addr := range []string{s.MQTTAddr(), s.Addr443()} {
+			config := tlsConfig(t, s, &cert)
+			config.ServerName = name
+			conn, err := tls.Dial("tcp", addr, config)
+			if err == nil {
+				_ = conn.Close()
+			}
+			if (err != nil) != refused || refused && !strings.Contains(err.Error(), "unrecognized name") {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		config := tlsConfig(t, lax, &laxCert)
 		config.ServerName = name
-		conn, err := tls.Dial("tcp", s.MQTTAddr(), config)
+		conn, err := tls.Dial("tcp", lax.MQTTAddr(), config)
 		if err != nil {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s, names not needed: %v", name, err)
 			continue
 		}
 		_ = conn.Close()
+	}
+	config := tlsConfig(t, s, &cert)
+	config.ServerName, config.InsecureSkipVerify = "other.example", true
+	if conn, err := tls.Dial("tcp", s.MQTTAddr(), config); err == nil {
+		_ = conn.Close()
+		t.Error("the name of another server is accepted")
 	}
 	old := tlsConfig(t, s, &cert)
 	old.MinVersion, old.MaxVersion = tls.VersionTLS11, tls.VersionTLS11

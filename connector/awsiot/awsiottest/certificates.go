@@ -82,6 +82,9 @@ func (r *registry) store(text, status, mode string, strict bool) (certificate, e
 		id: id, arn: r.options.arn("cert/" + id), pem: text, status: status, mode: mode, version: 1, strict: strict,
 		created: now, modified: now, notBefore: parsed.NotBefore, notAfter: parsed.NotAfter,
 	}
+	if strict {
+		defer r.refresh(c.arn) // after the lock is free
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if old, ok := r.certificates[id]; ok {

@@ -1,6 +1,7 @@
 package awsiottest
 
 import (
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -86,11 +87,15 @@ func (p *dataPlane) do(r *http.Request, body []byte) (any, *apiError) {
 func (p *dataPlane) identify(c *dataCall) *apiError {
 	if state := tlsState(c.Request); state != nil && len(state.PeerCertificates) > 0 {
 		// It may have been deactivated since the handshake.
-		id, err := p.registry.authorize(state.PeerCertificates[0])
+		certificate := state.PeerCertificates[0]
+		id, err := p.registry.authorize(certificate)
 		if err != nil {
 			return dataForbidden()
 		}
-		c.allows = func(action, resource string) bool { return p.registry.allows(id, action, resource) }
+		host, _, _ := net.SplitHostPort(c.RemoteAddr)
+		// There is no client id over HTTPS.
+		g := p.broker.guardOf(principal{certificateID: id, certificate: certificate, remote: host}, "")
+		c.allows = g.allows
 		return nil
 	}
 	// The SDK signs for iotdata; the guide's words about HTTPS name

@@ -9,15 +9,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
 )
-
-// alpnHTTP is what clients with a certificate ask for at port 443. Source:
-// Developer Guide, "Protocols, port mappings, and authentication".
-const alpnHTTP = "x-amzn-http-ca"
 
 // httpsServer serves a handler over TLS.
 type httpsServer struct {
@@ -38,15 +33,10 @@ func serveHTTPS(addr string, c *tls.Config, h http.Handler, log *slog.Logger) (*
 		Handler:           h,
 		ReadHeaderTimeout: patience,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			if hidden, ok := c.(hiddenTLS); ok {
-				ctx = context.WithValue(ctx, connKey{}, hidden.Conn)
-			}
-			return ctx
-		},
+		ConnContext:       withTLS,
 	}}
 	s.served.Go(func() {
-		if err := s.server.Serve(hiding{tls.NewListener(l, c)}); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.server.Serve(tls.NewListener(l, c)); !errors.Is(err, http.ErrServerClosed) {
 			log.Error("HTTPS stopped", "error", err)
 		}
 	})
@@ -72,19 +62,17 @@ func (s *httpsServer) close() {
 	s.served.Wait()
 }
 
-// hiding keeps net/http from seeing that a connection is TLS: it would close
-// one whose protocol by ALPN it does not know.
-type hiding struct{ net.Listener }
-
-func (h hiding) Accept() (net.Conn, error) {
-	c, err := h.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return hiddenTLS{c}, nil
-}
-
+// hiddenTLS keeps net/http from seeing that a connection is TLS: it would
+// close one whose protocol by ALPN it does not know.
 type hiddenTLS struct{ net.Conn }
+
+// withTLS keeps a connection that is hidden for tlsState.
+func withTLS(ctx context.Context, c net.Conn) context.Context {
+	if hidden, ok := c.(hiddenTLS); ok {
+		return context.WithValue(ctx, connKey{}, hidden.Conn)
+	}
+	return ctx
+}
 
 // tlsState is the state of the connection that a request came over, hidden or
 // not.
@@ -97,41 +85,6 @@ func tlsState(r *http.Request) *tls.ConnectionState {
 		return &state
 	}
 	return nil
-}
-
-// certifiedTLS is the configuration of a port where clients show a
-// certificate, as AWS has at 8443.
-func (s *Server) certifiedTLS(leaf tls.Certificate, protocols ...string) *tls.Config {
-	return &tls.Config{
-		Certificates:           []tls.Certificate{leaf},
-		MinVersion:             tls.VersionTLS12,
-		ClientAuth:             tls.RequireAnyClientCert,
-		NextProtos:             protocols,
-		SessionTicketsDisabled: true, // as AWS
-		VerifyConnection: func(cs tls.ConnectionState) error {
-			_, err := s.registry.authorize(cs.PeerCertificates[0])
-			return err
-		},
-	}
-}
-
-// chosenTLS is the configuration of port 443: with ALPN clients show a
-// certificate, without it they sign their requests.
-func (s *Server) chosenTLS(leaf tls.Certificate) *tls.Config {
-	certified := s.certifiedTLS(leaf, alpnHTTP)
-	plain := &tls.Config{
-		Certificates: []tls.Certificate{leaf}, MinVersion: tls.VersionTLS12,
-		NextProtos: []string{"http/1.1"}, SessionTicketsDisabled: true,
-	}
-	return &tls.Config{
-		Certificates: plain.Certificates, MinVersion: plain.MinVersion,
-		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-			if slices.Contains(hello.SupportedProtos, alpnHTTP) {
-				return certified, nil
-			}
-			return plain, nil
-		},
-	}
 }
 
 // readBody reads a request's body; an error where it is larger than most, and

@@ -1,13 +1,11 @@
 package awsiottest
 
 import (
-	"encoding/json"
 	"net/http"
 	"strings"
 	"time"
-	"unicode"
 
-	"sluice/connector/awsiot/awsiottest/iam"
+	rules "sluice/connector/awsiot/awsiottest/policy"
 )
 
 // IoT policies: documents that are attached to certificates and thing groups.
@@ -15,9 +13,8 @@ import (
 // quotas. Sentences are as users quote them where noted, else inferred.
 
 const (
-	policySize      = 2048 // characters without white space
-	policiesOfOne   = 10   // policies attached to one target
-	policyVersionID = "1"  // versions are not emulated
+	policiesOfOne   = 10  // policies attached to one target
+	policyVersionID = "1" // versions are not emulated
 )
 
 type iotPolicy struct {
@@ -34,21 +31,11 @@ func malformedPolicy(format string, args ...any) *apiError {
 
 // checkPolicy checks the form of a document.
 func checkPolicy(document string) *apiError {
-	var in struct {
-		Version   string
-		Statement json.RawMessage
+	if _, err := rules.Parse(document); err != nil {
+		return malformedPolicy("Policy document is Malformed: %v", err)
 	}
-	if err := json.Unmarshal([]byte(document), &in); err != nil || len(in.Statement) == 0 {
-		return malformedPolicy("Policy document is Malformed: no JSON with a Statement")
-	}
-	size := 0
-	for _, c := range document {
-		if !unicode.IsSpace(c) {
-			size++
-		}
-	}
-	if size > policySize {
-		return malformedPolicy("Policy document is Malformed: %d characters, the limit is %d", size, policySize)
+	if size := rules.Size(document); size > rules.SizeMax {
+		return malformedPolicy("Policy document is Malformed: %d characters, the limit is %d", size, rules.SizeMax)
 	}
 	return nil
 }
@@ -88,6 +75,7 @@ func (r *registry) deletePolicy(name string) *apiError {
 // attachPolicy attaches a policy to a certificate or a group. Again changes
 // nothing.
 func (r *registry) attachPolicy(name, target string) *apiError {
+	defer r.changed(target) // after the lock is free
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p, ok := r.policies[name]
@@ -121,6 +109,7 @@ func (r *registry) checkTarget(target string) *apiError {
 
 // detachPolicy succeeds where nothing was attached (inferred).
 func (r *registry) detachPolicy(name, target string) *apiError {
+	defer r.changed(target)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p, ok := r.policies[name]
@@ -184,26 +173,64 @@ func (r *registry) documentsFor(certificateARN string) []string {
 	return documents
 }
 
-// allows reports whether the policies of a certificate allow an action on a
-// resource. A document with conditions is refused rather than misread.
-func (r *registry) allows(certificateID, action, resource string) bool {
-	documents := r.documentsFor(r.options.arn("cert/" + certificateID))
+// refresh tells the broker what holds for a certificate, after a change. It is
+// called without the lock.
+func (r *registry) refresh(certificateARN string) {
+	documents := r.documentsFor(certificateARN)
 	r.mu.RLock()
-	c := r.certificates[certificateID]
-	strict := c == nil || c.strict
+	c, err := r.certificateAt(certificateARN)
 	r.mu.RUnlock()
-	if !strict && len(documents) == 0 {
-		return true
+	switch {
+	case err != nil:
+		return
+	case c.strict && documents == nil:
+		documents = []string{}
 	}
-	var all iam.Policy
-	for _, document := range documents {
-		p, err := iam.ParsePolicy(document)
-		if err != nil {
-			return false
+	r.policiesChanged(c.id, documents)
+}
+
+// changed tells the broker after the policies of a target have changed.
+func (r *registry) changed(target string) {
+	if strings.HasPrefix(target, r.options.arn("thinggroup/")) {
+		r.mu.RLock()
+		arns := []string{}
+		for _, c := range r.certificates {
+			arns = append(arns, c.arn)
 		}
-		all.Statements = append(all.Statements, p.Statements...)
+		r.mu.RUnlock()
+		for _, arn := range arns {
+			r.refresh(arn)
+		}
+		return
 	}
-	return all.Decide(action, resource) == iam.Allow
+	r.refresh(target)
+}
+
+// refreshAll does so for every certificate, after a change of groups. It does
+// nothing while no policy is attached to a group.
+func (r *registry) refreshAll() {
+	r.mu.RLock()
+	arns := []string{}
+	if r.groupsHavePolicies() {
+		for _, c := range r.certificates {
+			arns = append(arns, c.arn)
+		}
+	}
+	r.mu.RUnlock()
+	for _, arn := range arns {
+		r.refresh(arn)
+	}
+}
+
+func (r *registry) groupsHavePolicies() bool {
+	for _, p := range r.policies {
+		for target := range p.targets {
+			if r.groupAt(target) != "" {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // CreatePolicy makes an IoT policy and attaches it to targets, ARNs of

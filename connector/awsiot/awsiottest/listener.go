@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"sync"
 	"time"
 
+	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/listeners"
 )
 
@@ -19,16 +21,21 @@ const (
 	patience = 10 * time.Second
 )
 
-// listener accepts connections for the broker with mutual TLS. Unlike
-// mochi's own it bounds the handshake, and its Close leaves no connection
-// and no goroutine behind, not even of a client that has said nothing yet.
+// listener accepts connections for the broker at its doors. Unlike mochi's own
+// it bounds the handshake, and its Close leaves no connection and no goroutine
+// behind, not even of a client that has said nothing yet.
 type listener struct {
-	net  net.Listener
-	tls  *tls.Config
-	log  *slog.Logger
-	gone func(*peer) // told of each peer that is done with
+	log     *slog.Logger
+	faults  *wireFaults
+	in, out int                // bytes a second of one connection
+	idle    func(*mqtt.Client) // told of each client that was silent for too long
+	gone    func(*peer)        // told of each peer that is done with
+	goodbye func()             // tells the clients that are connected
+	slowed  func()             // told when a client had to wait
+	doors   []*door
+	done    chan struct{}
 
-	goodbye func() // tells the clients that are connected
+	establish func(listener string, c net.Conn) error // of mochi
 
 	mu     sync.Mutex
 	peers  map[*peer]bool
@@ -38,23 +45,79 @@ type listener struct {
 
 var _ listeners.Listener = (*listener)(nil)
 
-// peer is a connection of a client with an accepted certificate.
-type peer struct {
-	*tls.Conn
-	certificateID string
-	// done is closed when the broker has finished with the client.
-	done chan struct{}
+// door is a port that clients come in by.
+type door struct {
+	addr string // to listen at again
+	tls  *tls.Config
+	// enter takes a connection whose handshake is done, and returns when it is
+	// closed.
+	enter func(*peer, *tls.Conn)
+
+	mu  sync.Mutex
+	net net.Listener // nil while it is shut
+}
+
+func (d *door) listen() error {
+	n, err := net.Listen("tcp", d.addr)
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.net, d.addr = n, n.Addr().String()
+	return nil
+}
+
+func (d *door) shut() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.net != nil {
+		_ = d.net.Close()
+		d.net = nil
+	}
 }
 
 func (l *listener) Init(*slog.Logger) error { return nil }
 func (l *listener) ID() string              { return listenerID }
-func (l *listener) Address() string         { return l.net.Addr().String() }
+func (l *listener) Address() string         { return l.doors[0].addr }
 func (l *listener) Protocol() string        { return "tcp" }
 
 // Serve accepts connections until the listener is closed.
-func (l *listener) Serve(establish listeners.EstablishFn) {
+func (l *listener) Serve(listeners.EstablishFn) {
+	for _, d := range l.doors {
+		l.open(d)
+	}
+	<-l.done
+}
+
+// open begins to accept at a door that listens.
+func (l *listener) open(d *door) {
+	d.mu.Lock()
+	n := d.net
+	d.mu.Unlock()
+	if n == nil || !l.hold() {
+		return
+	}
+	go func() {
+		defer l.wait.Done()
+		l.accept(d, n)
+	}()
+}
+
+// hold makes Close wait for one more goroutine; false when it is closed.
+func (l *listener) hold() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return false
+	}
+	l.wait.Add(1)
+	return true
+}
+
+func (l *listener) accept(d *door, n net.Listener) {
 	for {
-		conn, err := l.net.Accept()
+		conn, err := n.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -63,12 +126,13 @@ func (l *listener) Serve(establish listeners.EstablishFn) {
 			time.Sleep(10 * time.Millisecond) // out of file descriptors, likely
 			continue
 		}
-		p := &peer{Conn: tls.Server(conn, l.tls), done: make(chan struct{})}
+		p := newPeer(newWire(conn, l.faults), newThrottle(l.in), newThrottle(l.out))
+		p.idle, p.slowed = l.idle, l.slowed
 		if !l.add(p) {
 			_ = conn.Close()
 			return
 		}
-		go l.serve(p, establish)
+		go l.serve(p, d)
 	}
 }
 
@@ -83,26 +147,69 @@ func (l *listener) add(p *peer) bool {
 	return true
 }
 
-func (l *listener) serve(p *peer, establish listeners.EstablishFn) {
+func (l *listener) serve(p *peer, d *door) {
 	defer l.wait.Done()
 	defer func() {
-		_ = p.Close()
+		_ = p.raw.Close()
 		l.mu.Lock()
 		delete(l.peers, p)
 		l.mu.Unlock()
 		close(p.done)
 		l.gone(p)
 	}()
-	_ = p.SetDeadline(time.Now().Add(patience))
-	if err := p.HandshakeContext(context.Background()); err != nil {
-		l.log.Info("TLS handshake refused", "remote", p.RemoteAddr().String(), "error", err)
+	_ = p.raw.SetDeadline(time.Now().Add(patience))
+	conn := tls.Server(p.raw, d.tls)
+	if err := conn.HandshakeContext(context.Background()); err != nil {
+		l.log.Info("TLS handshake refused", "remote", p.raw.RemoteAddr().String(), "error", err)
 		return
 	}
-	p.certificateID = fingerprint(p.ConnectionState().PeerCertificates[0].Raw)
-	_ = p.SetDeadline(time.Now().Add(patience))
-	if err := establish(listenerID, p); err != nil {
-		l.log.Debug("connection ended", "remote", p.RemoteAddr().String(), "reason", err)
+	_ = p.raw.SetDeadline(time.Now().Add(patience))
+	d.enter(p, conn)
+}
+
+// run hands a connection to the broker and returns when it is closed.
+func (l *listener) run(p *peer, conn net.Conn) {
+	p.Conn = conn
+	if err := l.establish(listenerID, p); err != nil {
+		l.log.Debug("connection ended", "remote", conn.RemoteAddr().String(), "reason", err)
 	}
+	_ = p.Close()
+}
+
+// shut closes the doors, so that new connections are refused; those that are
+// open live on.
+func (l *listener) shut() {
+	for _, d := range l.doors {
+		d.shut()
+	}
+}
+
+// reopen opens the doors again, at their addresses.
+func (l *listener) reopen() error {
+	for _, d := range l.doors {
+		d.mu.Lock()
+		open := d.net != nil
+		d.mu.Unlock()
+		if open {
+			continue
+		}
+		if err := d.listen(); err != nil {
+			return fmt.Errorf("listen again: %w", err)
+		}
+		l.open(d)
+	}
+	return nil
+}
+
+// all returns the peers of now.
+func (l *listener) all() []*peer {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var all []*peer
+	for p := range l.peers {
+		all = append(all, p)
+	}
+	return all
 }
 
 // Close stops accepting, has the broker say goodbye to its clients, closes
@@ -112,16 +219,16 @@ func (l *listener) serve(p *peer, establish listeners.EstablishFn) {
 func (l *listener) Close(listeners.CloseFn) {
 	l.mu.Lock()
 	l.closed = true
-	for p := range l.peers {
-		_ = p.SetWriteDeadline(time.Now().Add(time.Second)) // no client holds up the goodbyes
-	}
 	l.mu.Unlock()
-	_ = l.net.Close()
+	l.faults.end()
+	l.shut()
+	for _, p := range l.all() {
+		_ = p.raw.SetWriteDeadline(time.Now().Add(time.Second)) // no client holds up the goodbyes
+	}
 	l.goodbye()
-	l.mu.Lock()
-	for p := range l.peers {
-		_ = p.NetConn().Close()
+	for _, p := range l.all() {
+		_ = p.raw.Close()
 	}
-	l.mu.Unlock()
 	l.wait.Wait()
+	close(l.done)
 }

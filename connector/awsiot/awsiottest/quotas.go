@@ -1,136 +1,149 @@
 package awsiottest
 
 import (
-	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
-	"unicode/utf8"
 )
 
-// The quotas of the message broker. Source: AWS General Reference, "AWS IoT
-// Core message broker and protocol limits and quotas", and the Developer
-// Guide, "MQTT".
+// Quotas are limits of AWS IoT Core that differ between accounts, or that are
+// off unless a test asks for them, because they slow down everything that
+// connects again and again. [Options.WithAWSQuotas] sets all to AWS's.
+type Quotas struct {
+	// Throughput is how many bytes a second one connection may send; what
+	// comes faster is delayed. It is a limit of what a connection is sent, too,
+	// where [Options.OutboundRate] is set. 0 is AWS's 512 KiB, or no limit where
+	// [Options.Rate] is negative; negative is no limit.
+	Throughput int
+	// ConnectRate is how many CONNECTs a second one client id may send. AWS
+	// documents 1; users measured 0.1 (aws-greengrass-nucleus issue 1003).
+	// 0, the default, is no limit.
+	ConnectRate float64
+	// AccountConnectRate is how many CONNECTs a second all clients may send.
+	// AWS: 500, in small regions 100. 0, the default, is no limit.
+	AccountConnectRate int
+	// AccountPublishRate is how many publishes a second all clients may send.
+	// AWS: 20,000, in small regions 2,000. 0, the default, is no limit.
+	AccountPublishRate int
+	// StoredRate is how many stored messages a second a client is sent after it
+	// has resumed its session; twice that, from the queue of a shared
+	// subscription. AWS: 10. 0, the default, is no limit.
+	StoredRate int
+	// QueueRate is how many messages a second are stored for all clients that
+	// are away. AWS: 500. 0, the default, is no limit.
+	QueueRate int
+	// Retained is how many messages are retained; 0 is AWS's 500,000.
+	Retained int
+	// SessionExpiry is how long a session is kept; 0 is AWS's hour. Up to 7
+	// days on request.
+	SessionExpiry time.Duration
+	// KeepAliveMin is the shortest keep-alive in seconds; 0 is AWS's 30.
+	KeepAliveMin uint16
+	// WebSocketLife is how long a connection over WebSocket lasts; 0 is AWS's
+	// day.
+	WebSocketLife time.Duration
+}
+
+// Inferred are choices where it is not known what AWS does. The zero value is
+// what seems likeliest.
+type Inferred struct {
+	// SilentThrottle leaves a publish of QoS 1 that came too fast without an
+	// answer in MQTT 5, too; otherwise PUBACK 0x97 says so. (MQTT 3.1.1 never
+	// gets an answer.)
+	SilentThrottle bool
+	// DeniedCloses ends an MQTT 5 connection with DISCONNECT 0x87 where the
+	// policy does not allow a publish of QoS 1 or a subscription; otherwise
+	// PUBACK or SUBACK 0x87 says so. (MQTT 3.1.1 is always closed.)
+	DeniedCloses bool
+	// AttributesNeedCondition refuses a CONNECT that asks for a persistent
+	// session, or has a will, unless the policy that allows iot:Connect has a
+	// condition on iot:ConnectAttributes. The Developer Guide says so ("Using
+	// connectAttributes"), and its examples contradict it ("Connect policy
+	// examples": a plain Allow allows "any other feature").
+	AttributesNeedCondition bool
+}
+
+func (q Quotas) withDefaults(rate int) Quotas {
+	if q.Throughput == 0 && rate > 0 {
+		q.Throughput = throughput
+	}
+	if q.Retained == 0 {
+		q.Retained = retainedMax
+	}
+	if q.SessionExpiry == 0 {
+		q.SessionExpiry = sessionExpiry
+	}
+	if q.KeepAliveMin == 0 {
+		q.KeepAliveMin = keepAliveMin
+	}
+	if q.WebSocketLife == 0 {
+		q.WebSocketLife = 24 * time.Hour
+	}
+	return q
+}
+
+// WithAWSQuotas returns options with every quota as AWS has it by default,
+// those too that are off otherwise. Sources: AWS General Reference, "AWS IoT
+// Core message broker and protocol limits and quotas"; Service Quotas
+// "iotcore" (2024-02); Developer Guide, "MQTT persistent sessions" (10 stored
+// messages a second).
+func (o Options) WithAWSQuotas() Options {
+	o.Rate, o.OutboundRate = publishRate, publishRate
+	o.Quotas.Throughput = throughput
+	o.Quotas.ConnectRate = 1
+	o.Quotas.AccountConnectRate = 500
+	o.Quotas.AccountPublishRate = 20_000
+	o.Quotas.StoredRate = 10
+	o.Quotas.QueueRate = 500
+	return o
+}
+
+// Quota names a limit whose excesses are counted.
+type Quota string
+
+// The limits whose excesses are counted.
 const (
-	publishRate      = 100     // publishes a second on one connection, each way
-	inflightMax      = 100     // unacknowledged publishes of QoS 1, each way: Receive Maximum
-	payloadSize      = 131_072 // bytes of a payload
-	topicSize        = 256     // bytes of a topic or filter
-	topicSlashes     = 7
-	shareNameSize    = 128
-	filtersAtOnce    = 8 // filters in one SUBSCRIBE
-	filtersMax       = 50
-	clientIDSize     = 128
-	topicAliasMax    = 8
-	keepAliveMin     = 30
-	keepAliveMax     = 1200
-	sessionExpiryMax = 3600    // the default of an account; up to 7 days on request
-	messageExpiryMax = 604_800 // seconds
-	// packetSize is the Maximum Packet Size of CONNACK. Inferred: a payload
-	// of 128 KiB and room for the rest; the guide says "128 KB".
-	packetSize = payloadSize + 18*1024
+	QuotaPublishRate        Quota = "publishes a second of a connection, inbound"
+	QuotaOutboundRate       Quota = "publishes a second of a connection, outbound"
+	QuotaThroughput         Quota = "bytes a second of a connection"
+	QuotaInboundUnacked     Quota = "unacknowledged publishes of a client"
+	QuotaOutboundUnacked    Quota = "unacknowledged publishes to a client"
+	QuotaPayload            Quota = "size of a payload"
+	QuotaTopic              Quota = "form of a topic"
+	QuotaFilter             Quota = "form of a topic filter"
+	QuotaFiltersAtOnce      Quota = "filters of a SUBSCRIBE"
+	QuotaSubscriptions      Quota = "subscriptions of a connection"
+	QuotaClientID           Quota = "form of a client id"
+	QuotaConnectRate        Quota = "CONNECTs a second of a client id"
+	QuotaAccountConnectRate Quota = "CONNECTs a second of the account"
+	QuotaAccountPublishRate Quota = "publishes a second of the account"
+	QuotaQueueRate          Quota = "stored messages a second of the account"
+	QuotaQueueSize          Quota = "messages that wait for a client"
+	QuotaRetained           Quota = "retained messages"
+	QuotaQoS                Quota = "quality of service"
 )
 
-// basicIngest is the prefix of topics that go to a rule; it counts for
-// neither size nor slashes. Source: Developer Guide, "Basic Ingest".
-const basicIngest = "$aws/rules/"
+// exceeded counts what went over a limit.
+type exceeded map[Quota]*atomic.Uint64
 
-// checkTopic reports whether AWS takes a publish on a topic.
-func checkTopic(topic string) bool {
-	if topic == "" || !utf8.ValidString(topic) || strings.ContainsAny(topic, "+#\x00") {
-		return false
+func newExceeded() exceeded {
+	e := exceeded{}
+	for _, q := range []Quota{
+		QuotaPublishRate, QuotaOutboundRate, QuotaThroughput, QuotaInboundUnacked, QuotaOutboundUnacked, QuotaPayload, QuotaTopic, QuotaFilter,
+		QuotaFiltersAtOnce, QuotaSubscriptions, QuotaClientID, QuotaConnectRate, QuotaAccountConnectRate, QuotaAccountPublishRate,
+		QuotaQueueRate, QuotaQueueSize, QuotaRetained, QuotaQoS,
+	} {
+		e[q] = &atomic.Uint64{}
 	}
-	if rest, ok := strings.CutPrefix(topic, basicIngest); ok {
-		rule, rest, _ := strings.Cut(rest, "/")
-		return rule != "" && len(rest) <= topicSize && strings.Count(rest, "/") <= topicSlashes
-	}
-	if topic[0] == '$' && !strings.HasPrefix(topic, "$aws/") {
-		return false
-	}
-	return len(topic) <= topicSize && strings.Count(topic, "/") <= topicSlashes
+	return e
 }
 
-// checkFilter reports whether AWS takes a subscription to a filter.
-func checkFilter(filter string) bool {
-	if rest, ok := strings.CutPrefix(filter, "$share/"); ok {
-		share, inner, ok := strings.Cut(rest, "/")
-		if !ok || share == "" || utf8.RuneCountInString(share) > shareNameSize || strings.ContainsAny(share, "+#") {
-			return false
-		}
-		filter = inner
-	}
-	if filter == "" || len(filter) > topicSize || strings.Count(filter, "/") > topicSlashes || !utf8.ValidString(filter) {
-		return false
-	}
-	if filter[0] == '$' && (!strings.HasPrefix(filter, "$aws/") || strings.HasPrefix(filter, basicIngest)) {
-		return false
-	}
-	levels := strings.Split(filter, "/")
-	for i, level := range levels {
-		if strings.Contains(level, "#") && (level != "#" || i != len(levels)-1) || strings.Contains(level, "+") && level != "+" {
-			return false
-		}
-	}
-	return true
-}
+func (e exceeded) add(q Quota) { e[q].Add(1) }
 
-// matchesTopic reports whether a filter without $share matches a topic as AWS
-// does: "a/#" does not match "a", unlike in the standard. Source: Developer
-// Guide, "AWS IoT differences from MQTT specifications".
-func matchesTopic(filter, topic string) bool {
-	if topic[0] == '$' && filter[0] != '$' {
-		return false
+// Exceeded is how often a limit was exceeded: how many packets or messages
+// were discarded, delayed or refused for it, or connections ended.
+func (s *Server) Exceeded(q Quota) uint64 {
+	if n := s.broker.exceeded[q]; n != nil {
+		return n.Load()
 	}
-	for {
-		f, fRest, fMore := strings.Cut(filter, "/")
-		if f == "#" {
-			return true
-		}
-		t, tRest, tMore := strings.Cut(topic, "/")
-		if f != "+" && f != t || fMore != tMore {
-			return false
-		}
-		if !fMore {
-			return true
-		}
-		filter, topic = fRest, tRest
-	}
-}
-
-// unshared is the filter within a shared subscription's.
-func unshared(filter string) string {
-	parts := strings.SplitN(filter, "/", 3)
-	return parts[len(parts)-1]
-}
-
-// bucket is a token bucket: rate a second, and as much at once. How AWS
-// counts "publish requests per second" is not documented; this is inferred.
-type bucket struct {
-	rate float64 // 0 or less: no limit
-
-	mu     sync.Mutex
-	tokens float64
-	last   time.Time
-}
-
-func newBucket(rate int) *bucket {
-	return &bucket{rate: float64(rate), tokens: float64(rate)}
-}
-
-func (b *bucket) take(now time.Time) bool {
-	if b.rate <= 0 {
-		return true
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if passed := now.Sub(b.last); !b.last.IsZero() && passed > 0 {
-		b.tokens = min(b.rate, b.tokens+passed.Seconds()*b.rate)
-	}
-	if now.After(b.last) {
-		b.last = now
-	}
-	if b.tokens < 1 {
-		return false
-	}
-	b.tokens--
-	return true
+	return 0
 }

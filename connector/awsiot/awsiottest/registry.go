@@ -18,6 +18,9 @@ type registry struct {
 	// before anything is served.
 	dataEndpoint string
 	deactivated  func(certificateID string)
+	// policiesChanged is told the policy documents of a certificate; nil is that
+	// it may do everything.
+	policiesChanged func(certificateID string, documents []string)
 
 	mu           sync.RWMutex
 	things       map[string]*thing
@@ -31,7 +34,7 @@ type registry struct {
 
 func newRegistry(o Options, devices *authority) *registry {
 	return &registry{
-		options: o, authority: devices, deactivated: func(string) {},
+		options: o, authority: devices, deactivated: func(string) {}, policiesChanged: func(string, []string) {},
 		things: map[string]*thing{}, types: map[string]*thingType{}, groups: map[string]*thingGroup{}, billing: map[string]*billingGroup{},
 		certificates: map[string]*certificate{}, policies: map[string]*iotPolicy{}, tags: map[string]map[string]string{},
 	}

@@ -38,3 +38,29 @@ func TestServiceOf(t *testing.T) {
 		}
 	}
 }
+
+// TestReservedService wants a service to be handed what clients publish to its
+// topics, and its answers to reach whoever subscribed.
+func TestReservedService(t *testing.T) {
+	s, err := NewServer(Options{KeyType: EC})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	s.broker.serveReserved("$aws/things/", echo{s.broker})
+	got := make(chan string, 2)
+	s.broker.serveReserved("$aws/things/other/", recorder(func(p reservedPublish) { got <- p.topic }))
+	s.broker.publish(&message{topic: "$aws/things/a/update", payload: []byte("x"), origin: "c"})
+	s.broker.publish(&message{topic: "$aws/things/other/update", qos: 1})
+	if topic := <-got; topic != "$aws/things/other/update" {
+		t.Errorf("handed %s", topic)
+	}
+	if !s.broker.mayPublish("$aws/things/a/update") || s.broker.mayPublish("$aws/things/a/other") {
+		t.Error("the service does not decide what clients may publish to")
+	}
+}
+
+type recorder func(reservedPublish)
+
+func (recorder) accepts(string) bool        { return true }
+func (r recorder) handle(p reservedPublish) { r(p) }

@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+	"github.com/eclipse/paho.golang/paho"
 	"github.com/google/go-cmp/cmp"
 
 	"sluice/connector/awsiot/awsiottest"
@@ -323,5 +324,68 @@ func TestGroupPolicies(t *testing.T) {
 	}
 	if err := s.CreatePolicy("q", allowEverything, "arn:aws:iot:eu-central-1:123456789012:thinggroup/none"); err == nil {
 		t.Error("no such group is taken")
+	}
+}
+
+// TestAttachedPoliciesOverMQTT attaches policies by the API: to the
+// certificate, and to a group that its thing is in.
+func TestAttachedPoliciesOverMQTT(t *testing.T) {
+	s := start(t, awsiottest.Options{APIRates: map[string]int{"*": -1}})
+	c, ctx := sdk(t, s), deadline(t)
+	made, err := c.CreateKeysAndCertificate(ctx, &iot.CreateKeysAndCertificateInput{SetAsActive: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	connects := func() bool {
+		t.Helper()
+		client, err := dial(t, s, awsiottest.Certificate{CertificatePEM: *made.CertificatePem, PrivateKeyPEM: *made.KeyPair.PrivateKey}, dialer{id: "c"})
+		if err == nil {
+			_ = client.Client.Disconnect(&paho.Disconnect{})
+			<-client.Done()
+		}
+		return err == nil
+	}
+	if connects() {
+		t.Error("one without a policy connects")
+	}
+	if err := s.CreatePolicy("all", allowEverything, *made.CertificateArn); err != nil {
+		t.Fatal(err)
+	}
+	if !connects() {
+		t.Error("one with a policy does not connect")
+	}
+	if _, err := c.DetachPolicy(ctx, &iot.DetachPolicyInput{PolicyName: aws.String("all"), Target: made.CertificateArn}); err != nil {
+		t.Fatal(err)
+	}
+	if connects() {
+		t.Error("the policy is detached, and it connects")
+	}
+	group, err := c.CreateThingGroup(ctx, &iot.CreateThingGroupInput{ThingGroupName: aws.String("g")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.CreateThing("a", "", nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.AttachThingPrincipal(ctx, &iot.AttachThingPrincipalInput{ThingName: aws.String("a"), Principal: made.CertificateArn}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.AttachPolicy(ctx, &iot.AttachPolicyInput{PolicyName: aws.String("all"), Target: group.ThingGroupArn}); err != nil {
+		t.Fatal(err)
+	}
+	if connects() {
+		t.Error("its thing is not in the group yet, and it connects")
+	}
+	if _, err := c.AddThingToThingGroup(ctx, &iot.AddThingToThingGroupInput{ThingName: aws.String("a"), ThingGroupName: aws.String("g")}); err != nil {
+		t.Fatal(err)
+	}
+	if !connects() {
+		t.Error("its thing is in the group, and it does not connect")
+	}
+	if _, err := c.DetachThingPrincipal(ctx, &iot.DetachThingPrincipalInput{ThingName: aws.String("a"), Principal: made.CertificateArn}); err != nil {
+		t.Fatal(err)
+	}
+	if connects() {
+		t.Error("it is not attached to its thing any more, and it connects")
 	}
 }

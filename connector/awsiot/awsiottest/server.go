@@ -22,14 +22,15 @@ import (
 type Options struct {
 	// Addr is where MQTT is served, with TLS; default "127.0.0.1:0".
 	Addr string
+	// Addr443 is where that is served which AWS has at port 443: MQTT and HTTPS
+	// with a client certificate by ALPN, MQTT over WebSocket and HTTPS with a
+	// signature; default "127.0.0.1:0".
+	Addr443 string
 	// ControlAddr is where the registry API is served; default "127.0.0.1:0".
 	ControlAddr string
 	// Addr8443 is where that is served which AWS has at port 8443: HTTPS with a
 	// client certificate; default "127.0.0.1:0".
 	Addr8443 string
-	// Addr443 is where that is served which AWS has at port 443: HTTPS with a
-	// signature or, by ALPN, with a client certificate; default "127.0.0.1:0".
-	Addr443 string
 	// ControlTLS serves the registry API with TLS, under the same authority
 	// as MQTT (see [Server.CAPEM]); default plain HTTP.
 	ControlTLS bool
@@ -50,6 +51,13 @@ type Options struct {
 	// "CreateThing", in calls a second; "*" replaces them all. Negative is no
 	// limit.
 	APIRates map[string]int
+	// Quotas are further limits.
+	Quotas Quotas
+	// Inferred are choices where it is not known what AWS does.
+	Inferred Inferred
+	// AllowNoSNI accepts clients whose TLS handshake does not name the server,
+	// as those that dial an IP address; AWS refuses them.
+	AllowNoSNI bool
 	// KeyType is the type of the key pairs that the emulator makes for
 	// devices; default RSA, as AWS. EC is quicker to make.
 	KeyType KeyType
@@ -65,14 +73,14 @@ func (o Options) withDefaults() Options {
 	if o.Addr == "" {
 		o.Addr = "127.0.0.1:0"
 	}
+	if o.Addr443 == "" {
+		o.Addr443 = "127.0.0.1:0"
+	}
 	if o.ControlAddr == "" {
 		o.ControlAddr = "127.0.0.1:0"
 	}
 	if o.Addr8443 == "" {
 		o.Addr8443 = "127.0.0.1:0"
-	}
-	if o.Addr443 == "" {
-		o.Addr443 = "127.0.0.1:0"
 	}
 	if o.Region == "" {
 		o.Region = "eu-central-1"
@@ -83,6 +91,7 @@ func (o Options) withDefaults() Options {
 	if o.Rate == 0 {
 		o.Rate = publishRate
 	}
+	o.Quotas = o.Quotas.withDefaults(o.Rate)
 	if o.KeyType == "" {
 		o.KeyType = RSA
 	}
@@ -107,7 +116,8 @@ type Server struct {
 	faults   *faults
 	throttle *apiThrottle
 	shadows  *shadowService
-	https    []*httpsServer // as at 8443, as at 443
+	data     *dataPlane
+	https    *httpsServer // as at 8443
 
 	control    *http.Server
 	controlURL string
@@ -138,10 +148,16 @@ func NewServer(o Options) (*Server, error) {
 	s.key = s.account.AddUser("emulator", iam.AllowAll())
 	s.throttle = newAPIThrottle(o.Clock, o.APIRates)
 	s.registry = newRegistry(o, devices)
-	s.broker = newBroker(o, s.registry)
+	s.broker = newBroker(o, s.registry, s.account)
 	s.shadows = newShadowService(o.Clock, s.broker.publishReserved)
 	s.broker.serveReserved(shadowsPrefix, s.shadows)
-	if err := s.broker.start(leaf); err != nil {
+	s.registry.policiesChanged = s.broker.policies.replace
+	s.data = &dataPlane{
+		options: o, registry: s.registry, broker: s.broker, account: s.account,
+		faults: s.faults, throttle: s.throttle, shadows: s.shadows,
+	}
+	s.broker.web.others = s.data
+	if err := s.broker.start(leaf, serverNames(o)); err != nil {
 		return nil, err
 	}
 	s.registry.dataEndpoint = s.broker.addr()
@@ -154,28 +170,19 @@ func NewServer(o Options) (*Server, error) {
 }
 
 func (s *Server) startHTTP(leaf tls.Certificate) error {
-	data := &dataPlane{
-		options: s.options, registry: s.registry, broker: s.broker, account: s.account,
-		faults: s.faults, throttle: s.throttle, shadows: s.shadows,
+	config := s.broker.requireName(serverNames(s.options), s.broker.withCertificates(leaf))
+	https, err := serveHTTPS(s.options.Addr8443, config, s.data, s.options.Log)
+	if err != nil {
+		return err
 	}
-	ports := []struct {
-		addr string
-		tls  *tls.Config
-	}{{s.options.Addr8443, s.certifiedTLS(leaf)}, {s.options.Addr443, s.chosenTLS(leaf)}}
-	for _, port := range ports {
-		h, err := serveHTTPS(port.addr, port.tls, data, s.options.Log)
-		if err != nil {
-			return err
-		}
-		s.https = append(s.https, h)
-	}
+	s.https = https
 	return s.startControl(leaf)
 }
 
 // serverNames are the names that the server's certificate is valid for.
 func serverNames(o Options) []string {
 	names := []string{"localhost", "127.0.0.1", "::1", accountPrefix + ".iot." + o.Region + ".amazonaws.com", "iot." + o.Region + ".amazonaws.com"}
-	for _, addr := range []string{o.Addr, o.ControlAddr, o.Addr8443, o.Addr443} {
+	for _, addr := range []string{o.Addr, o.Addr443, o.Addr8443, o.ControlAddr} {
 		if host, _, err := net.SplitHostPort(addr); err == nil && host != "" {
 			names = append(names, host)
 		}
@@ -223,8 +230,8 @@ func reachable(a net.Addr) string {
 func (s *Server) Close() {
 	s.closeOnce.Do(func() {
 		s.shadows.stop()
-		for _, h := range s.https {
-			h.close()
+		if s.https != nil {
+			s.https.close()
 		}
 		if s.control != nil {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -239,17 +246,19 @@ func (s *Server) Close() {
 	})
 }
 
-// MQTTAddr is host:port of the MQTT endpoint.
+// MQTTAddr is host:port of the MQTT endpoint, what AWS has at port 8883. The
+// host is "localhost", not an address, so that clients send it as the name of
+// the server: without it they are refused.
 func (s *Server) MQTTAddr() string { return s.broker.addr() }
+
+// Addr443 is host:port of what AWS has at port 443: see [Options].
+func (s *Server) Addr443() string { return s.broker.addr443() }
 
 // ControlURL is the URL of the registry API, without a path.
 func (s *Server) ControlURL() string { return s.controlURL }
 
 // Addr8443 is host:port of what AWS has at port 8443: see [Options].
-func (s *Server) Addr8443() string { return s.https[0].addr() }
-
-// Addr443 is host:port of what AWS has at port 443: see [Options].
-func (s *Server) Addr443() string { return s.https[1].addr() }
+func (s *Server) Addr8443() string { return s.https.addr() }
 
 // CAPEM is the certificate of the authority that signed the server's
 // certificate: what a client trusts instead of the Amazon root CAs.

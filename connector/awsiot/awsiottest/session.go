@@ -1,7 +1,6 @@
 package awsiottest
 
 import (
-	"bytes"
 	"maps"
 	"slices"
 	"strings"
@@ -12,8 +11,8 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// queueMax is how many messages may wait for one client. What comes on top
-// is dropped and counted ([ClientStats].Dropped), never silently.
+// queueMax is how many messages may wait for one client, or for a group. What
+// comes on top is dropped and counted ([ClientStats].Dropped), never silently.
 const queueMax = 100_000
 
 // message is one publish, shared by all who receive it.
@@ -24,15 +23,19 @@ type message struct {
 	qos        byte
 	retain     bool
 	origin     string
-	expires    time.Time // zero: never
-	retainedAt time.Time // set when it is retained
+	expires    time.Time     // zero: never
+	life       time.Duration // of a will, from when it is published
+	retainedAt time.Time     // set when it is retained
 }
+
+func (m *message) expired(now time.Time) bool { return !m.expires.IsZero() && !now.Before(m.expires) }
 
 // delivery is one message for one client.
 type delivery struct {
 	*message
 	qos    byte
 	retain bool
+	group  string // the filter of the shared subscription that it came by
 	number uint64 // the order in which the session got them
 	id     uint16 // the packet id, while under way
 }
@@ -46,52 +49,69 @@ type delivery struct {
 // waited in any order; and a client's own packet ids overwrite those of
 // messages sent to it.
 type session struct {
-	id    string
-	stats *clientStats
-	clock func() time.Time
+	id     string
+	broker *broker
+	stats  *clientStats
 
 	mu       sync.Mutex
 	filters  map[string]bool
+	shared   []string    // those of the filters that are shared subscriptions
 	hashes   int         // filters that end with "#"
 	retained []*delivery // to be sent after the SUBACK
 	will     *message
-	client   *mqtt.Client // nil while offline
-	outbound *bucket      // of this connection
-	inbound  *bucket      // of this connection
-	window   int          // of this connection
-	waiting  []*delivery  // in order
+	link                 // of this connection
+	stored   []*delivery // from before this connection, in order
+	waiting  []*delivery // in order
+	acks     []ack       // PUBACKs that wait, in order
 	inflight map[uint16]*delivery
+	full     bool // the window is; to count once
 	number   uint64
 	nextID   uint16
 	wake     chan struct{} // has room for one: there is something to send
-	stop     chan struct{}
-	stopped  chan struct{}
 }
 
-func newSession(id string, stats *clientStats, clock func() time.Time) *session {
+// link is what a session knows of the client that is connected.
+type link struct {
+	client     *mqtt.Client // nil while offline
+	guard      *guard
+	persistent bool    // the session outlives the connection
+	inbound    *bucket // publishes a second
+	outbound   *bucket
+	storedRate *bucket // stored messages a second
+	queueRate  *bucket // messages a second from the queue of a group
+	window     int     // publishes of QoS 1 that may be unacknowledged
+	stop       chan struct{}
+	stopped    chan struct{}
+}
+
+func newSession(id string, b *broker, stats *clientStats) *session {
 	return &session{
-		id: id, stats: stats, clock: clock,
+		id: id, broker: b, stats: stats,
 		filters: map[string]bool{}, inflight: map[uint16]*delivery{}, wake: make(chan struct{}, 1),
 	}
 }
 
 // attach begins to deliver to a connected client: first what was under way
 // to the one before it, then what waits.
-func (s *session) attach(cl *mqtt.Client, window int, inbound, outbound *bucket) {
+func (s *session) attach(l link) {
+	o := s.broker.options
+	l.inbound, l.outbound = newBucket(float64(o.Rate)), newBucket(float64(o.OutboundRate))
+	l.storedRate, l.queueRate = newBucket(float64(o.Quotas.StoredRate)), newBucket(2*float64(o.Quotas.StoredRate))
+	l.stop, l.stopped = make(chan struct{}), make(chan struct{})
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.client, s.window, s.inbound, s.outbound = cl, window, inbound, outbound
-	s.stop, s.stopped = make(chan struct{}), make(chan struct{})
-	go s.write(cl, s.stop, s.stopped)
+	s.link = l
+	go s.write(l)
 }
 
 // detach ends delivery to a client whose connection is closed and waits for
-// it; false when the session has another client meanwhile.
-func (s *session) detach(cl *mqtt.Client) bool {
+// it; false when the session has another client meanwhile. It returns what
+// came by shared subscriptions and was not acknowledged.
+func (s *session) detach(cl *mqtt.Client) (back []*delivery, ok bool) {
 	s.mu.Lock()
 	if s.client != cl {
 		s.mu.Unlock()
-		return false
+		return nil, false
 	}
 	stop, stopped := s.stop, s.stopped
 	s.client = nil
@@ -100,37 +120,76 @@ func (s *session) detach(cl *mqtt.Client) bool {
 	<-stopped
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	again := slices.SortedFunc(maps.Values(s.inflight), func(a, b *delivery) int { return int(int64(a.number - b.number)) })
+	all := slices.SortedFunc(maps.Values(s.inflight), func(a, b *delivery) int { return int(int64(a.number - b.number)) })
+	all = append(append(all, s.stored...), s.waiting...)
 	clear(s.inflight)
-	s.waiting = slices.DeleteFunc(append(again, s.waiting...), func(d *delivery) bool { return d.qos == 0 })
-	return true
+	s.acks, s.stored, s.waiting, s.full = nil, nil, nil, false
+	for _, d := range all {
+		switch {
+		case d.qos == 0:
+		case d.group != "":
+			back = append(back, d)
+		default:
+			s.stored = append(s.stored, d)
+		}
+	}
+	return back, true
 }
 
-// online reports whether a client is connected.
-func (s *session) online() bool {
+// state reports whether a client is connected, and whether the session
+// outlives its connection.
+func (s *session) state() (online, persistent bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.client != nil
+	return s.client != nil, s.persistent
 }
 
-// enqueue takes a message for the client. A message of QoS 0 for one who is
-// offline is not kept.
-func (s *session) enqueue(d *delivery) {
+func (s *session) online() bool {
+	online, _ := s.state()
+	return online
+}
+
+// offer takes a message for a client that is connected; false where it is not,
+// or cannot take any more.
+func (s *session) offer(d *delivery) bool {
 	s.mu.Lock()
-	switch {
-	case s.client == nil && d.qos == 0:
+	if s.client == nil || len(s.waiting) >= queueMax || !s.outbound.take(s.broker.options.Clock()) {
 		s.mu.Unlock()
-		return
-	case s.client != nil && !s.outbound.take(s.clock()), len(s.waiting) >= queueMax:
-		s.mu.Unlock()
-		s.stats.drop()
-		return
+		return false
 	}
 	s.number++
 	d.number = s.number
 	s.waiting = append(s.waiting, d)
 	s.mu.Unlock()
 	s.signal()
+	return true
+}
+
+// enqueue takes a message for the client, or drops it, with a count. A message
+// of QoS 0 for one who is offline is not kept.
+func (s *session) enqueue(d *delivery) {
+	if s.online() && s.offer(d) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.broker.options.Clock()
+	switch {
+	case s.client == nil && d.qos == 0:
+		return
+	case len(s.waiting)+len(s.stored) >= queueMax:
+		s.broker.exceeded.add(QuotaQueueSize)
+	case s.client != nil:
+		s.broker.exceeded.add(QuotaOutboundRate)
+	case !s.broker.queued.take(now):
+		s.broker.exceeded.add(QuotaQueueRate)
+	default:
+		s.number++
+		d.number = s.number
+		s.stored = append(s.stored, d)
+		return
+	}
+	s.stats.drop()
 }
 
 func (s *session) signal() {
@@ -152,6 +211,7 @@ func (s *session) settle(id uint16) bool {
 	s.mu.Lock()
 	_, ok := s.inflight[id]
 	delete(s.inflight, id)
+	s.full = s.full && !ok
 	s.mu.Unlock()
 	if ok {
 		s.signal()
@@ -159,123 +219,21 @@ func (s *session) settle(id uint16) bool {
 	return ok
 }
 
-// batchBytes is about how much is written at once.
-const batchBytes = 16 << 10
-
-// write sends what waits until stop is closed. A failed write ends it: the
-// broker's reader finds the connection broken, too.
-func (s *session) write(cl *mqtt.Client, stop, stopped chan struct{}) {
-	defer close(stopped)
-	var buf bytes.Buffer
-	for {
-		buf.Reset()
-		sent := 0
-		for buf.Len() < batchBytes {
-			d := s.next()
-			if d == nil {
-				break
-			}
-			if encode(&buf, cl, d) {
-				sent++
-			} else {
-				s.settle(d.id) // it can never be sent to this client
-			}
-		}
-		if buf.Len() > 0 {
-			if err := writeRaw(cl, buf.Bytes()); err != nil {
-				return
-			}
-			s.stats.deliver(sent)
-			continue
-		}
-		select {
-		case <-s.wake:
-		case <-stop:
-			return
-		}
-	}
-}
-
-// next takes the next delivery that may be sent now, with its packet id; nil
-// when there is none.
-func (s *session) next() *delivery {
-	now := time.Now()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for len(s.waiting) > 0 {
-		d := s.waiting[0]
-		if d.qos > 0 && len(s.inflight) >= s.window {
-			return nil
-		}
-		s.waiting[0] = nil
-		s.waiting = s.waiting[1:]
-		if !d.expires.IsZero() && !now.Before(d.expires) {
-			continue
-		}
-		if d.qos > 0 {
-			d.id = s.freeID()
-			s.inflight[d.id] = d
-		}
-		return d
-	}
-	s.waiting = nil // gives the memory back
-	return nil
-}
-
-func (s *session) freeID() uint16 {
-	for {
-		if s.nextID++; s.nextID == 0 {
-			s.nextID = 1
-		}
-		if s.inflight[s.nextID] == nil {
-			return s.nextID
-		}
-	}
-}
-
-// encode appends the PUBLISH of a delivery to buf; false when the client
-// cannot take a packet of this size. DUP is never set, as on AWS.
-func encode(buf *bytes.Buffer, cl *mqtt.Client, d *delivery) bool {
-	pk := packets.Packet{
-		FixedHeader:     packets.FixedHeader{Type: packets.Publish, Qos: d.qos, Retain: d.retain},
-		ProtocolVersion: cl.Properties.ProtocolVersion,
-		Mods:            packets.Mods{AllowResponseInfo: true},
-		TopicName:       d.topic,
-		Payload:         d.payload,
-		PacketID:        d.id,
-		Properties:      d.properties,
-	}
-	if !d.expires.IsZero() {
-		pk.Properties.MessageExpiryInterval = uint32(time.Until(d.expires)/time.Second) + 1
-	}
-	before := buf.Len()
-	if err := pk.PublishEncode(buf); err != nil {
-		buf.Truncate(before)
-		return false
-	}
-	if limit := cl.Properties.Props.MaximumPacketSize; limit > 0 && buf.Len()-before > int(limit) {
-		buf.Truncate(before)
-		return false
-	}
-	return true
-}
-
-// writeRaw writes whole packets, between those that mochi writes.
-func writeRaw(cl *mqtt.Client, p []byte) error {
-	cl.Lock()
-	defer cl.Unlock()
-	_, err := cl.Net.Conn.Write(p)
-	return err
-}
-
 // subscribe notes a filter and reports whether it is new.
-func (s *session) subscribe(filter string) bool {
+func (s *session) subscribe(filter string, qos byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	isShared := strings.HasPrefix(filter, sharePrefix)
+	if isShared {
+		s.broker.groups.join(filter, s, qos)
+	}
 	if s.filters[filter] {
 		return false
 	}
 	s.filters[filter] = true
+	if isShared {
+		s.shared = append(s.shared, filter)
+	}
 	if strings.HasSuffix(filter, "#") {
 		s.hashes++
 	}
@@ -285,12 +243,27 @@ func (s *session) subscribe(filter string) bool {
 func (s *session) unsubscribe(filter string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.filters[filter] {
-		delete(s.filters, filter)
-		if strings.HasSuffix(filter, "#") {
-			s.hashes--
-		}
+	if !s.filters[filter] {
+		return
 	}
+	delete(s.filters, filter)
+	if strings.HasPrefix(filter, sharePrefix) {
+		s.shared = slices.DeleteFunc(s.shared, func(f string) bool { return f == filter })
+		s.broker.groups.leave(filter, s)
+	}
+	if strings.HasSuffix(filter, "#") {
+		s.hashes--
+	}
+}
+
+// end ends the session: it leaves its groups.
+func (s *session) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, filter := range s.shared {
+		s.broker.groups.leave(filter, s)
+	}
+	s.shared = nil
 }
 
 // wants reports whether one of the client's filters matches a topic, given
@@ -302,7 +275,7 @@ func (s *session) wants(topic string) bool {
 		return true
 	}
 	for filter := range s.filters {
-		if !strings.HasPrefix(filter, "$share/") && matchesTopic(filter, topic) {
+		if !strings.HasPrefix(filter, sharePrefix) && matchesTopic(filter, topic) {
 			return true
 		}
 	}

@@ -24,6 +24,13 @@ type ClientStats struct {
 	Delivered, Dropped uint64
 	// Acknowledged is how many messages of QoS 1 it acknowledged.
 	Acknowledged uint64
+	// Denied is how many publishes, subscriptions and deliveries its policy did
+	// not allow; Refused is how many of its CONNECTs were refused since it
+	// first connected.
+	Denied, Refused uint64
+	// Delayed is how long it was made to wait for sending or being sent too
+	// many bytes.
+	Delayed time.Duration
 }
 
 type clientStats struct {
@@ -31,6 +38,7 @@ type clientStats struct {
 	counts ClientStats
 	second int64
 	inThis int
+	events uint64
 }
 
 func (c *clientStats) publish(now time.Time) {
@@ -75,6 +83,32 @@ func (c *clientStats) acknowledge() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.counts.Acknowledged++
+}
+
+func (c *clientStats) deny() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.counts.Denied++
+}
+
+func (c *clientStats) refuse() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.counts.Refused++
+}
+
+func (c *clientStats) delay(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.counts.Delayed += d
+}
+
+// event numbers the lifecycle events of a client.
+func (c *clientStats) event() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.events++
+	return c.events
 }
 
 func (c *clientStats) get() ClientStats {

@@ -121,6 +121,7 @@ func (r *registry) deleteGroup(name string, expected int64) *apiError {
 
 // group changes what group a thing is in.
 func (r *registry) group(in groupCall, add bool) *apiError {
+	defer r.refreshAll() // after the lock is free
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t, g, err := r.thingAndGroup(in)

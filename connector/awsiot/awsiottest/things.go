@@ -206,6 +206,7 @@ func (r *registry) deleteThing(name string, expectedVersion int64) *apiError {
 }
 
 func (r *registry) attach(name, principal string, attach bool) *apiError {
+	defer r.refreshAll() // after the lock is free
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, err := r.certificateAt(principal); err != nil {

@@ -194,14 +194,19 @@ func TestCommandLineData(t *testing.T) {
 // mosquitto is one of mosquitto's clients, with a certificate.
 func mosquitto(ctx context.Context, t *testing.T, s *awsiottest.Server, program string, args ...string) *exec.Cmd {
 	t.Helper()
-	dir, c := t.TempDir(), newCertificate(t, s, true)
+	return mosquittoAs(ctx, t, s, newCertificate(t, s, true), s.MQTTAddr(), program, args...)
+}
+
+func mosquittoAs(ctx context.Context, t *testing.T, s *awsiottest.Server, c awsiottest.Certificate, addr, program string, args ...string) *exec.Cmd {
+	t.Helper()
+	dir := t.TempDir()
 	files := map[string]string{"ca.pem": s.CAPEM(), "cert.pem": c.CertificatePEM, "key.pem": c.PrivateKeyPEM}
 	for name, content := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	_, port, _ := net.SplitHostPort(s.MQTTAddr())
+	_, port, _ := net.SplitHostPort(addr)
 	args = append([]string{
 		"-h", "localhost", "-p", port, "-q", "1", "--cafile", filepath.Join(dir, "ca.pem"),
 		"--cert", filepath.Join(dir, "cert.pem"), "--key", filepath.Join(dir, "key.pem"),
@@ -234,5 +239,71 @@ func TestMosquittoClients(t *testing.T) {
 				t.Errorf("mosquitto_sub: %v %q", err, out)
 			}
 		})
+	}
+}
+
+// TestMosquittoPolicies wants mosquitto's clients to find out what a policy
+// does not allow: with a reason in MQTT 5, by the end of the connection in
+// MQTT 3.1.1.
+func TestMosquittoPolicies(t *testing.T) {
+	pub, sub := tool(t, "mosquitto_pub", "mosquitto-clients"), tool(t, "mosquitto_sub", "mosquitto-clients")
+	s := start(t, awsiottest.Options{})
+	cert := withPolicies(t, s, allow("Connect client/good", "Publish topic/mine"))
+	run := func(program string, args ...string) (string, error) {
+		out, err := mosquittoAs(deadline(t), t, s, cert, s.MQTTAddr(), program, args...).CombinedOutput()
+		return string(out), err
+	}
+	for _, version := range []string{"mqttv311", "mqttv5"} {
+		if out, err := run(pub, "-V", version, "-i", "good", "-t", "mine", "-m", "x"); err != nil {
+			t.Errorf("%s, allowed: %v %s", version, err, out)
+		}
+		if out, err := run(sub, "-V", version, "-i", "bad", "-t", "mine", "-E", "-W", "1"); err == nil {
+			t.Errorf("%s, a client id that is not allowed: %s", version, out)
+		}
+	}
+	if out, _ := run(pub, "-V", "mqttv5", "-i", "good", "-t", "theirs", "-m", "x"); !strings.Contains(out, "Not authorized") {
+		t.Errorf("publish: %s", out)
+	}
+	if out, _ := run(sub, "-V", "mqttv5", "-i", "good", "-t", "theirs", "-W", "10"); !strings.Contains(out, "denied") {
+		t.Errorf("subscribe: %s", out)
+	}
+}
+
+// TestMosquittoSessions wants what came meanwhile when mosquitto_sub resumes
+// its session, in both versions, and a shared subscription to work.
+func TestMosquittoSessions(t *testing.T) {
+	sub := tool(t, "mosquitto_sub", "mosquitto-clients")
+	for _, version := range []string{"mqttv311", "mqttv5"} {
+		s := start(t, awsiottest.Options{})
+		cert := newCertificate(t, s, true)
+		args := []string{"-V", version, "-i", "sub", "-c", "-t", "$share/g/t", "-t", "u"}
+		if version == "mqttv5" {
+			args = append(args, "-x", "600")
+		}
+		if out, err := mosquittoAs(deadline(t), t, s, cert, s.MQTTAddr(), sub, append(args, "-E")...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: subscribe: %v %s", version, err, out)
+		}
+		sender := connect(t, s, dialer{id: "sender"})
+		_, _ = sender.publish(t, "u", []byte("own"))
+		_, _ = sender.publish(t, "t", []byte("shared"))
+		out, err := mosquittoAs(deadline(t), t, s, cert, s.MQTTAddr(), sub, append(args, "-C", "2", "-W", "20")...).CombinedOutput()
+		if err != nil || string(out) != "own\nshared\n" {
+			t.Errorf("%s: %v %q", version, err, out)
+		}
+	}
+}
+
+// TestMosquittoALPN wants mosquitto_pub to get through port 443.
+func TestMosquittoALPN(t *testing.T) {
+	pub := tool(t, "mosquitto_pub", "mosquitto-clients")
+	s := start(t, awsiottest.Options{})
+	watcher := connect(t, s, dialer{id: "watcher"})
+	watcher.subscribe(t, "t")
+	cmd := mosquittoAs(deadline(t), t, s, newCertificate(t, s, true), s.Addr443(), pub, "--tls-alpn", "x-amzn-mqtt-ca", "-t", "t", "-m", "by 443")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	if got := string(watcher.receive(t).Payload); got != "by 443" {
+		t.Errorf("received %q", got)
 	}
 }

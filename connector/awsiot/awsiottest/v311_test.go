@@ -21,26 +21,45 @@ type v311 struct {
 	t    *testing.T
 	conn *tls.Conn
 	read *bufio.Reader
+	// version is that of what is read; 0 is 4.
+	version byte
 }
 
 // dial311 sends CONNECT and returns the CONNACK.
 func dial311(t *testing.T, s *awsiottest.Server, id string, clean bool) (*v311, packets.Packet) {
 	t.Helper()
-	cert := newCertificate(t, s, true)
-	conn, err := tls.Dial("tcp", s.MQTTAddr(), tlsConfig(t, s, &cert))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	c := &v311{t: t, conn: conn, read: bufio.NewReader(conn)}
-	c.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connect}, Connect: packets.ConnectParams{
-		ProtocolName: []byte("MQTT"), ClientIdentifier: id, Clean: clean, Keepalive: 60,
-	}})
+	c := wire311(t, s, newCertificate(t, s, true))
+	c.send(connect311(id, clean))
 	ack, err := c.next()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c, ack
+}
+
+// wire311 is a connection on which nothing was sent.
+func wire311(t *testing.T, s *awsiottest.Server, cert awsiottest.Certificate) *v311 {
+	t.Helper()
+	conn, err := tls.Dial("tcp", s.MQTTAddr(), tlsConfig(t, s, &cert))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return &v311{t: t, conn: conn, read: bufio.NewReader(conn)}
+}
+
+func connect311(id string, clean bool) packets.Packet {
+	return packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connect}, Connect: packets.ConnectParams{
+		ProtocolName: []byte("MQTT"), ClientIdentifier: id, Clean: clean, Keepalive: 60,
+	}}
+}
+
+// ended wants the connection to be closed without a packet.
+func (c *v311) ended(what string) {
+	c.t.Helper()
+	if answer, err := c.next(); !errors.Is(err, io.EOF) {
+		c.t.Errorf("%s: %+v %v, want the end", what, answer, err)
+	}
 }
 
 func (c *v311) send(pk packets.Packet) {
@@ -56,6 +75,8 @@ func (c *v311) send(pk packets.Packet) {
 	case packets.Subscribe:
 		pk.FixedHeader.Qos = 1
 		err = pk.SubscribeEncode(&buf)
+	case packets.Puback:
+		err = pk.PubackEncode(&buf)
 	case packets.Pingreq:
 		err = pk.PingreqEncode(&buf)
 	}
@@ -81,7 +102,7 @@ func (c *v311) next() (pk packets.Packet, err error) {
 	if err != nil {
 		return pk, err
 	}
-	pk.FixedHeader.Remaining, pk.ProtocolVersion = n, 4
+	pk.FixedHeader.Remaining, pk.ProtocolVersion = n, max(4, c.version)
 	body := make([]byte, n)
 	if _, err := io.ReadFull(c.read, body); err != nil {
 		return pk, err
@@ -95,6 +116,8 @@ func (c *v311) next() (pk packets.Packet, err error) {
 		err = pk.PubackDecode(body)
 	case packets.Suback:
 		err = pk.SubackDecode(body)
+	case packets.Disconnect:
+		err = pk.DisconnectDecode(body)
 	}
 	return pk, err
 }
@@ -223,4 +246,22 @@ func TestSessionsOfTwoVersions(t *testing.T) {
 	if p := other.receive(t); p.Topic != "u" {
 		t.Errorf("received %s: the subscription of the old session is alive", p.Topic)
 	}
+}
+
+// raw5 is a client of MQTT 5 that sends CONNECT, and then nothing of itself.
+func raw5(t *testing.T, s *awsiottest.Server, id string, keepAlive uint16) *v311 {
+	t.Helper()
+	c := wire311(t, s, newCertificate(t, s, true))
+	pk := connect311(id, true)
+	pk.Connect.Keepalive, pk.ProtocolVersion = keepAlive, 5
+	var buf bytes.Buffer
+	if err := pk.ConnectEncode(&buf); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.conn.Write(buf.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	c.version = 5
+	c.want(packets.Connack)
+	return c
 }
