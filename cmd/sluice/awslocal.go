@@ -37,6 +37,7 @@ func (c *awsLocalCommand) Run(p *process) error {
 			return err
 		}
 		fmt.Fprintf(p.out, "AWS IoT emulator: MQTT over mutual TLS on %s, registry API on %s\n", server.MQTTAddr(), server.ControlURL())
+		fmt.Fprintf(p.out, "HTTPS (publish and shadows): with a certificate on %s, signed on %s\n", server.Addr8443(), server.Addr443())
 		fmt.Fprintf(p.out, "What AWS has at port 443 (MQTT by ALPN x-amzn-mqtt-ca, MQTT over WebSocket): %s\n", server.Addr443())
 		fmt.Fprintf(p.out, "AWS command line: AWS_ACCESS_KEY_ID=%s AWS_SECRET_ACCESS_KEY=%s aws iot list-things --region %s --endpoint-url %s\n",
 			configuration.AccessKeyID, configuration.SecretAccessKey, configuration.Region, server.ControlURL())

@@ -198,6 +198,9 @@ func TestAWSLocalText(t *testing.T) {
 	if _, exit := stop(); exit != 0 {
 		t.Errorf("exit %d", exit)
 	}
+	if !strings.Contains(text.String(), "HTTPS (publish and shadows): with a certificate on localhost:") {
+		t.Errorf("no line about HTTPS in %s", text.String())
+	}
 	_, body, _ := strings.Cut(text.String(), "POST /connections with:\n")
 	body, _, _ = strings.Cut(body, "It keeps nothing")
 	var connection struct {

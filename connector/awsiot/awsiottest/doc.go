@@ -47,7 +47,7 @@
 //	  8 aliases, no subscription identifiers ...     Size is INF
 //	presence events                                DG "Lifecycle events"        TestPresence
 //
-//	Policies (see package policy; a certificate without any may do all)
+//	Policies (see package policy; one that a test made may do all until it has any)
 //	CONNECT not allowed: 0x87; MQTT 3.1.1 has no   paho.mqtt.python 448         TestPolicyConnect
 //	  CONNACK
 //	publish: PUBACK 0x87, QoS 0 DISCONNECT 0x87    aws-iot-device-sdk-python-   TestPolicyPublish,
@@ -111,29 +111,17 @@
 // is decided in connect.go, publishes in publish.go, subscriptions in
 // subscribe.go, deliveries in session.go, delivery.go and groups.go.
 //
-// # The registry API
+// # HTTP
 //
-// Source: the service model of the API (2015-05-28) for paths, shapes, names,
-// sizes and HTTP codes; sentences of errors as users quote them, elsewhere
-// formed like them. Signatures must be at most five minutes old, for the
-// service iot and the emulator's region and key (IAM User Guide, "Troubleshoot
-// signed requests"); a wrong one is InvalidSignatureException, an unknown key
-// UnrecognizedClientException, both HTTP 403.
-//
-// Operations: ListThings, DescribeThing, CreateThing (the same again succeeds,
-// another configuration is ResourceAlreadyExistsException), DeleteThing,
-// AttachThingPrincipal, DetachThingPrincipal, ListThingPrincipals,
-// CreateThingType, DescribeThingType, ListThingTypes,
-// CreateKeysAndCertificate, DescribeCertificate, UpdateCertificate and
-// DescribeEndpoint, which answers host:port.
+// The registry API, IAM and STS, publishing over HTTPS and shadows: README.md
+// in this folder lists each behaviour with its source and its test, and what
+// is missing.
 //
 // # What it does not do
 //
 // Rules, jobs, fleet provisioning, device location (publishes to their reserved
-// topics are taken and go nowhere), subscription events, groups of things,
-// custom authorizers (ALPN "mqtt"), Cognito, several accounts and domains. IAM
-// (but see [Server.Deny]). The API's rates (see [Server.ThrottleRegistry]
-// instead), its lag between writing and reading, EXCLUSIVE_THING.
+// topics are taken and go nowhere), subscription events,
+// custom authorizers (ALPN "mqtt"), Cognito, several accounts and domains.
 //
 // Of the broker: which messages come first; messages and acknowledgements
 // twice or out of order; resending within a connection, and giving up after an

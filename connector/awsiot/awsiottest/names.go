@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // The patterns and sizes of names. Source: the API's service model.
@@ -12,6 +13,8 @@ var (
 	attributeNamePattern  = regexp.MustCompile(`^[a-zA-Z0-9_.,@/:#-]+$`)
 	attributeValuePattern = regexp.MustCompile(`^[a-zA-Z0-9_.,@/:#=\[\]-]*$`)
 	certificatePattern    = regexp.MustCompile(`^(0x)?[a-fA-F0-9]+$`)
+	policyPattern         = regexp.MustCompile(`^[\w+=,.@-]+$`)
+	tagPattern            = regexp.MustCompile(`^([\p{L}\p{Z}\p{N}_.:/=+\-@]*)$`)
 )
 
 const (
@@ -19,6 +22,8 @@ const (
 	attributeValueSize = 800
 	attributesTyped    = 50 // attributes of a thing that has a type
 	attributesUntyped  = 3  // of one that has none
+	attributesSize     = 47 << 10
+	descriptionSize    = 2028
 	certificateIDSize  = 64
 )
 
@@ -37,6 +42,36 @@ func (c *checker) name(field, value string) {
 	}
 	if !thingPattern.MatchString(value) {
 		c.fail(value, field, "Member must satisfy regular expression pattern: [a-zA-Z0-9:_-]+")
+	}
+}
+
+// shadowName checks the name of a named shadow.
+func (c *checker) shadowName(value string) {
+	if len(value) < 1 || len(value) > shadowNameSize {
+		c.fail(value, "shadowName", "Member must have length between 1 and "+strconv.Itoa(shadowNameSize))
+	}
+	if !shadowPattern.MatchString(value) {
+		c.fail(value, "shadowName", "Member must satisfy regular expression pattern: [$a-zA-Z0-9:_-]+")
+	}
+}
+
+// policyName checks the name of a policy.
+func (c *checker) policyName(value string) {
+	if len(value) > nameSize {
+		c.fail(value, "policyName", "Member must have length less than or equal to "+strconv.Itoa(nameSize))
+	}
+	if !policyPattern.MatchString(value) {
+		c.fail(value, "policyName", "Member must satisfy regular expression pattern: [\\w+=,.@-]+")
+	}
+}
+
+// description checks a description of a type or a group.
+func (c *checker) description(field, value string) {
+	if len(value) > descriptionSize {
+		c.fail(value, field, "Member must have length less than or equal to "+strconv.Itoa(descriptionSize))
+	}
+	if strings.ContainsFunc(value, func(r rune) bool { return r != ' ' && !unicode.IsGraphic(r) }) {
+		c.fail(value, field, "Member must satisfy regular expression pattern: [\\p{Graph}\\x20]*")
 	}
 }
 

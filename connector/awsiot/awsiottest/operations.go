@@ -1,279 +1,124 @@
 package awsiottest
 
-import (
-	"strconv"
-)
-
-// The operations of the registry API: JSON in and out. Shapes and names are
-// those of the API's service model (2015-05-28).
-
-type thingJSON struct {
-	ThingName     string            `json:"thingName"`
-	ThingTypeName string            `json:"thingTypeName,omitempty"`
-	ThingARN      string            `json:"thingArn"`
-	Attributes    map[string]string `json:"attributes"`
-	Version       int64             `json:"version"`
+// operations are those of the registry API. Paths, shapes and names are those
+// of its service model (2015-05-28); what the permission is asked on is as the
+// Service Authorization Reference lists it for AWS IoT, where known: for the
+// actions about principals of a thing it is inferred.
+func operations() []operation {
+	return append(thingOperations(), securityOperations()...)
 }
 
-type describedThingJSON struct {
-	thingJSON
-	DefaultClientID  string `json:"defaultClientId"`
-	ThingID          string `json:"thingId"`
-	BillingGroupName string `json:"billingGroupName,omitempty"`
-}
+func thingOperations() []operation {
+	return []operation{
+		{"GET", "/things", "ListThings", anything, listThings},
+		{"GET", "/things/*", "DescribeThing", onPath("thing"), describeThing},
+		{"POST", "/things/*", "CreateThing", onPath("thing"), createThing},
+		{"PATCH", "/things/*", "UpdateThing", onPath("thing"), updateThing},
+		{"DELETE", "/things/*", "DeleteThing", onPath("thing"), deleteThing},
+		{"GET", "/things/*/principals", "ListThingPrincipals", onPath("thing"), listThingPrincipals},
+		{"PUT", "/things/*/principals", "AttachThingPrincipal", onPath("thing"), attachThingPrincipal},
+		{"DELETE", "/things/*/principals", "DetachThingPrincipal", onPath("thing"), detachThingPrincipal},
+		{"GET", "/principals/things", "ListPrincipalThings", anything, listPrincipalThings},
+		{"GET", "/things/*/thing-groups", "ListThingGroupsForThing", onPath("thing"), listThingGroupsForThing},
 
-func toJSON(t Thing) thingJSON {
-	return thingJSON{ThingName: t.Name, ThingTypeName: t.TypeName, ThingARN: t.ARN, Attributes: t.Attributes, Version: t.Version}
-}
+		{"GET", "/thing-types", "ListThingTypes", anything, listThingTypes},
+		{"GET", "/thing-types/*", "DescribeThingType", onPath("thingtype"), describeThingType},
+		{"POST", "/thing-types/*", "CreateThingType", onPath("thingtype"), createThingType},
+		{"POST", "/thing-types/*/deprecate", "DeprecateThingType", onPath("thingtype"), deprecateThingType},
+		{"DELETE", "/thing-types/*", "DeleteThingType", onPath("thingtype"), deleteThingType},
 
-func listThings(r *registry, c *call) (any, *apiError) {
-	after, limit, err := c.page()
-	if err != nil {
-		return nil, err
-	}
-	q := thingQuery{
-		typeName:  c.query.Get("thingTypeName"),
-		attribute: c.query.Get("attributeName"), value: c.query.Get("attributeValue"),
-		prefix: c.query.Get("usePrefixAttributeValue") == "true", withAttribute: c.query.Has("attributeName"),
-	}
-	var check checker
-	check.optionalName("thingTypeName", q.typeName)
-	if err := check.err(); err != nil {
-		return nil, err
-	}
-	if q.withAttribute != c.query.Has("attributeValue") {
-		return nil, invalidRequest("attributeName and attributeValue go together")
-	}
-	things, next := r.listThings(q, after, limit)
-	out := struct {
-		Things    []thingJSON `json:"things"`
-		NextToken *string     `json:"nextToken"`
-	}{[]thingJSON{}, token(next)}
-	for _, t := range things {
-		out.Things = append(out.Things, toJSON(t))
-	}
-	return out, nil
-}
+		{"GET", "/thing-groups", "ListThingGroups", anything, listThingGroups},
+		{"PUT", "/thing-groups/addThingToThingGroup", "AddThingToThingGroup", bodyGroup("thinggroup"), addThingToThingGroup},
+		{"PUT", "/thing-groups/removeThingFromThingGroup", "RemoveThingFromThingGroup", bodyGroup("thinggroup"), removeThingFromThingGroup},
+		{"GET", "/thing-groups/*", "DescribeThingGroup", onPath("thinggroup"), describeThingGroup},
+		{"POST", "/thing-groups/*", "CreateThingGroup", onPath("thinggroup"), createThingGroup},
+		{"DELETE", "/thing-groups/*", "DeleteThingGroup", onPath("thinggroup"), deleteThingGroup},
+		{"GET", "/thing-groups/*/things", "ListThingsInThingGroup", onPath("thinggroup"), listThingsInThingGroup},
 
-func describeThing(r *registry, c *call) (any, *apiError) {
-	if err := c.thingName(); err != nil {
-		return nil, err
-	}
-	t, billingGroup, err := r.describeThing(c.name)
-	if err != nil {
-		return nil, err
-	}
-	return describedThingJSON{thingJSON: toJSON(t), DefaultClientID: t.Name, ThingID: t.ID, BillingGroupName: billingGroup}, nil
-}
+		{"GET", "/billing-groups", "ListBillingGroups", anything, listBillingGroups},
+		{"PUT", "/billing-groups/addThingToBillingGroup", "AddThingToBillingGroup", bodyGroup("billinggroup"), addThingToBillingGroup},
+		{"PUT", "/billing-groups/removeThingFromBillingGroup", "RemoveThingFromBillingGroup", bodyGroup("billinggroup"), removeThingFromBillingGroup},
+		{"GET", "/billing-groups/*", "DescribeBillingGroup", onPath("billinggroup"), describeBillingGroup},
+		{"POST", "/billing-groups/*", "CreateBillingGroup", onPath("billinggroup"), createBillingGroup},
+		{"DELETE", "/billing-groups/*", "DeleteBillingGroup", onPath("billinggroup"), deleteBillingGroup},
+		{"GET", "/billing-groups/*/things", "ListThingsInBillingGroup", onPath("billinggroup"), listThingsInBillingGroup},
 
-func createThing(r *registry, c *call) (any, *apiError) {
-	var in struct {
-		ThingTypeName    string `json:"thingTypeName"`
-		BillingGroupName string `json:"billingGroupName"`
-		AttributePayload struct {
-			Attributes map[string]string `json:"attributes"`
-		} `json:"attributePayload"`
-	}
-	if err := c.read(&in); err != nil {
-		return nil, err
-	}
-	var check checker
-	check.name("thingName", c.name)
-	check.optionalName("thingTypeName", in.ThingTypeName)
-	check.optionalName("billingGroupName", in.BillingGroupName)
-	check.attributes(in.AttributePayload.Attributes)
-	if err := check.err(); err != nil {
-		return nil, err
-	}
-	t, err := r.createThing(c.name, thingConfig{
-		typeName: in.ThingTypeName, attributes: in.AttributePayload.Attributes, billingGroup: in.BillingGroupName,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return map[string]string{"thingName": t.Name, "thingArn": t.ARN, "thingId": t.ID}, nil
-}
-
-func deleteThing(r *registry, c *call) (any, *apiError) {
-	if err := c.thingName(); err != nil {
-		return nil, err
-	}
-	version, _ := strconv.ParseInt(c.query.Get("expectedVersion"), 10, 64)
-	return struct{}{}, r.deleteThing(c.name, version)
-}
-
-func listThingPrincipals(r *registry, c *call) (any, *apiError) {
-	if err := c.thingName(); err != nil {
-		return nil, err
-	}
-	after, limit, err := c.page()
-	if err != nil {
-		return nil, err
-	}
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	t, ok := r.things[c.name]
-	if !ok {
-		return nil, notFound("Thing %s cannot be found.", c.name)
-	}
-	principals, next := page(t.principals, after, limit, func(string) bool { return true })
-	return map[string]any{"principals": append([]string{}, principals...), "nextToken": token(next)}, nil
-}
-
-func attachThingPrincipal(r *registry, c *call) (any, *apiError) {
-	var check checker
-	check.name("thingName", c.name)
-	if c.query.Has("thingPrincipalType") {
-		check.oneOf("thingPrincipalType", c.query.Get("thingPrincipalType"), "EXCLUSIVE_THING", "NON_EXCLUSIVE_THING")
-	}
-	if err := check.err(); err != nil {
-		return nil, err
-	}
-	return changePrincipal(r, c, true)
-}
-
-func detachThingPrincipal(r *registry, c *call) (any, *apiError) {
-	if err := c.thingName(); err != nil {
-		return nil, err
-	}
-	return changePrincipal(r, c, false)
-}
-
-func changePrincipal(r *registry, c *call, attach bool) (any, *apiError) {
-	if r.certificateOf(c.principal) == "" {
-		return nil, invalidRequest("Invalid principal: '%s' is no ARN of a certificate of this account and region", c.principal)
-	}
-	return struct{}{}, r.attach(c.name, c.principal, attach)
-}
-
-func (c *call) thingName() *apiError {
-	var check checker
-	check.name("thingName", c.name)
-	return check.err()
-}
-
-type thingTypeJSON struct {
-	ThingTypeName       string         `json:"thingTypeName"`
-	ThingTypeARN        string         `json:"thingTypeArn"`
-	ThingTypeID         string         `json:"thingTypeId,omitempty"`
-	ThingTypeProperties map[string]any `json:"thingTypeProperties"`
-	ThingTypeMetadata   map[string]any `json:"thingTypeMetadata"`
-}
-
-func typeToJSON(t thingType) thingTypeJSON {
-	return thingTypeJSON{
-		ThingTypeName: t.name, ThingTypeARN: t.arn,
-		ThingTypeProperties: map[string]any{"thingTypeDescription": t.description, "searchableAttributes": append([]string{}, t.searchable...)},
-		ThingTypeMetadata:   map[string]any{"deprecated": t.deprecated, "creationDate": seconds(t.created)},
+		{"GET", "/tags", "ListTagsForResource", queryResource, listTags},
+		{"POST", "/tags", "TagResource", bodyResource, tagResource},
+		{"POST", "/untag", "UntagResource", bodyResource, untagResource},
 	}
 }
 
-func listThingTypes(r *registry, c *call) (any, *apiError) {
-	after, limit, err := c.page()
-	if err != nil {
-		return nil, err
+func securityOperations() []operation {
+	return []operation{
+		{"GET", "/certificates", "ListCertificates", anything, listCertificates},
+		{"POST", "/certificates", "CreateCertificateFromCsr", anything, createCertificateFromCsr},
+		{"POST", "/keys-and-certificate", "CreateKeysAndCertificate", anything, createKeysAndCertificate},
+		{"POST", "/certificate/register-no-ca", "RegisterCertificateWithoutCA", anything, registerCertificateWithoutCA},
+		{"GET", "/certificates/*", "DescribeCertificate", onPath("cert"), describeCertificate},
+		{"PUT", "/certificates/*", "UpdateCertificate", onPath("cert"), updateCertificate},
+		{"DELETE", "/certificates/*", "DeleteCertificate", onPath("cert"), deleteCertificate},
+
+		{"GET", "/policies", "ListPolicies", anything, listPolicies},
+		{"GET", "/policies/*", "GetPolicy", onPath("policy"), getPolicy},
+		{"POST", "/policies/*", "CreatePolicy", onPath("policy"), createPolicy},
+		{"DELETE", "/policies/*", "DeletePolicy", onPath("policy"), deletePolicy},
+		{"PUT", "/target-policies/*", "AttachPolicy", bodyTarget, attachPolicy},
+		{"POST", "/target-policies/*", "DetachPolicy", bodyTarget, detachPolicy},
+		{"POST", "/attached-policies/*", "ListAttachedPolicies", pathTarget, listAttachedPolicies},
+		{"POST", "/policy-targets/*", "ListTargetsForPolicy", onPath("policy"), listTargetsForPolicy},
+		{"PUT", "/principal-policies/*", "AttachPrincipalPolicy", headerTarget, attachPrincipalPolicy},
+		{"DELETE", "/principal-policies/*", "DetachPrincipalPolicy", headerTarget, detachPrincipalPolicy},
+		{"GET", "/principal-policies", "ListPrincipalPolicies", headerTarget, listPrincipalPolicies},
+
+		{"GET", "/endpoint", "DescribeEndpoint", anything, describeEndpoint},
 	}
-	types, next := r.listTypes(after, limit)
-	out := []thingTypeJSON{}
-	for _, t := range types {
-		if name := c.query.Get("thingTypeName"); name == "" || name == t.name {
-			out = append(out, typeToJSON(t))
+}
+
+// bodyGroup is the group that a body names, by its name or its ARN.
+func bodyGroup(kind string) func(Options, *call) string {
+	return func(o Options, c *call) string {
+		in := groupCall{}
+		_ = c.read(&in) // the operation says what is wrong with it
+		if arn := in.ThingGroupARN + in.BillingGroupARN; arn != "" {
+			return arn
 		}
+		return o.arn(kind + "/" + in.ThingGroupName + in.BillingGroupName)
 	}
-	return map[string]any{"thingTypes": out, "nextToken": token(next)}, nil
 }
 
-func (c *call) typeName() *apiError {
-	var check checker
-	check.name("thingTypeName", c.name)
-	return check.err()
-}
-
-func describeThingType(r *registry, c *call) (any, *apiError) {
-	if err := c.typeName(); err != nil {
-		return nil, err
-	}
-	t, err := r.describeType(c.name)
-	if err != nil {
-		return nil, err
-	}
-	out := typeToJSON(t)
-	out.ThingTypeID = t.id
-	return out, nil
-}
-
-func createThingType(r *registry, c *call) (any, *apiError) {
+func bodyTarget(_ Options, c *call) string {
 	var in struct {
-		ThingTypeProperties struct {
-			Description string   `json:"thingTypeDescription"`
-			Searchable  []string `json:"searchableAttributes"`
-		} `json:"thingTypeProperties"`
+		Target string `json:"target"`
 	}
-	if err := c.typeName(); err != nil {
-		return nil, err
-	}
-	if err := c.read(&in); err != nil {
-		return nil, err
-	}
-	if len(in.ThingTypeProperties.Searchable) > 3 {
-		return nil, invalidRequest("a thing type has at most 3 searchable attributes")
-	}
-	t, err := r.createType(c.name, in.ThingTypeProperties.Description, in.ThingTypeProperties.Searchable)
-	if err != nil {
-		return nil, err
-	}
-	return map[string]string{"thingTypeName": t.name, "thingTypeArn": t.arn, "thingTypeId": t.id}, nil
+	_ = c.read(&in)
+	return in.Target
 }
 
-func createKeysAndCertificate(r *registry, c *call) (any, *apiError) {
-	created, public, err := r.createCertificate(c.query.Get("setAsActive") == "true")
-	if err != nil {
-		return nil, internalFailure(err)
-	}
-	return map[string]any{
-		"certificateArn": created.ARN, "certificateId": created.ID, "certificatePem": created.CertificatePEM,
-		"keyPair": map[string]string{"PublicKey": public, "PrivateKey": created.PrivateKeyPEM},
-	}, nil
+func pathTarget(_ Options, c *call) string   { return c.name }
+func headerTarget(_ Options, c *call) string { return c.principal }
+
+func queryResource(_ Options, c *call) string { return c.query.Get("resourceArn") }
+
+func bodyResource(_ Options, c *call) string {
+	var in tagCall
+	_ = c.read(&in)
+	return in.ResourceARN
 }
 
-func describeCertificate(r *registry, c *call) (any, *apiError) {
-	var check checker
-	check.certificateID(c.name)
-	if err := check.err(); err != nil {
-		return nil, err
-	}
-	found, err := r.describeCertificate(c.name)
-	if err != nil {
-		return nil, err
-	}
-	notBefore, notAfter := validity()
-	return map[string]any{"certificateDescription": map[string]any{
-		"certificateArn": found.arn, "certificateId": found.id, "certificatePem": found.pem, "status": found.status,
-		"ownedBy": r.options.AccountID, "customerVersion": 1, "certificateMode": "DEFAULT",
-		"creationDate": seconds(found.created), "lastModifiedDate": seconds(found.modified),
-		"validity": map[string]any{"notBefore": seconds(notBefore), "notAfter": seconds(notAfter)},
-	}}, nil
-}
-
-func updateCertificate(r *registry, c *call) (any, *apiError) {
-	var check checker
-	check.certificateID(c.name)
-	check.oneOf("newStatus", c.query.Get("newStatus"), active, inactive, revoked)
-	if err := check.err(); err != nil {
-		return nil, err
-	}
-	return struct{}{}, r.updateCertificate(c.name, c.query.Get("newStatus"))
-}
-
-// describeEndpoint answers the emulator's MQTT address, with its port: AWS
-// answers a host name alone, its ports being fixed.
+// describeEndpoint answers the emulator's addresses, with their ports: AWS
+// answers a host name alone, its ports being fixed. Those of credentials and
+// jobs lead nowhere.
 func describeEndpoint(r *registry, c *call) (any, *apiError) {
-	if kind := c.query.Get("endpointType"); kind != "" {
-		var check checker
-		check.oneOf("endpointType", kind, "iot:Data", "iot:Data-ATS")
-		if err := check.err(); err != nil {
-			return nil, err
-		}
+	address := r.dataEndpoint
+	switch kind := c.query.Get("endpointType"); kind {
+	case "", "iot:Data", "iot:Data-ATS":
+	case "iot:CredentialProvider":
+		address = "emulator.credentials.iot." + r.options.Region + ".amazonaws.com"
+	case "iot:Jobs":
+		address = "emulator.jobs.iot." + r.options.Region + ".amazonaws.com"
+	default:
+		return nil, invalidRequest("Invalid endpoint type: %s", kind)
 	}
-	return map[string]string{"endpointAddress": r.dataEndpoint}, nil
+	return map[string]string{"endpointAddress": address}, nil
 }

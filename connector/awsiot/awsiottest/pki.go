@@ -97,11 +97,9 @@ func (a *authority) deviceCertificate(t KeyType) (c Certificate, publicPEM strin
 	if err != nil {
 		return c, "", err
 	}
-	template := newTemplate(pkix.Name{CommonName: "AWS IoT Certificate"})
-	template.KeyUsage = x509.KeyUsageDigitalSignature
-	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, key.Public(), a.key)
+	der, err := a.sign(pkix.Name{CommonName: "AWS IoT Certificate"}, key.Public())
 	if err != nil {
-		return c, "", fmt.Errorf("make a device certificate: %w", err)
+		return c, "", err
 	}
 	public, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
@@ -111,6 +109,23 @@ func (a *authority) deviceCertificate(t KeyType) (c Certificate, publicPEM strin
 	c.CertificatePEM = encodePEM("CERTIFICATE", der)
 	c.PrivateKeyPEM = string(pem.EncodeToMemory(block))
 	return c, encodePEM("PUBLIC KEY", public), nil
+}
+
+// sign makes a device certificate for a public key, in DER form.
+func (a *authority) sign(subject pkix.Name, public any) ([]byte, error) {
+	template := newTemplate(subject)
+	template.KeyUsage = x509.KeyUsageDigitalSignature
+	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, public, a.key)
+	if err != nil {
+		return nil, fmt.Errorf("make a device certificate: %w", err)
+	}
+	return der, nil
+}
+
+// signDevice makes a device certificate for somebody else's key, as PEM.
+func (a *authority) signDevice(subject pkix.Name, public any) (string, error) {
+	der, err := a.sign(subject, public)
+	return encodePEM("CERTIFICATE", der), err
 }
 
 func newDeviceKey(t KeyType) (crypto.Signer, *pem.Block, error) {

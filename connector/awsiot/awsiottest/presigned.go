@@ -39,6 +39,9 @@ func verifyPresigned(r *http.Request, known identities, o Options) (identity, *a
 	if !ok || query.Get("X-Amz-Security-Token") != who.token {
 		return identity{}, forbidden("The security token included in the request is invalid.")
 	}
+	if !who.expires.IsZero() && !o.Clock().Before(who.expires) {
+		return identity{}, forbidden(expiredToken().message)
+	}
 	if bad := checkPresignedScope(a, written, o.Region); bad != nil {
 		return identity{}, bad
 	}

@@ -53,6 +53,22 @@ func (p *policies) of(certificateID string) *attached {
 	return a
 }
 
+// replace sets the documents of a certificate as the registry has them: nil
+// where it may do everything. They were checked when they were stored.
+func (p *policies) replace(certificateID string, documents []string) {
+	if documents == nil {
+		p.of(certificateID).documents.Store(nil)
+		return
+	}
+	parsed := []*policy.Document{}
+	for _, text := range documents {
+		if d, err := policy.Parse(text); err == nil {
+			parsed = append(parsed, d)
+		}
+	}
+	p.of(certificateID).documents.Store(&parsed)
+}
+
 // SetPolicies attaches IoT policies to a certificate, in the place of those it
 // had. From now on it may do what they allow, and with none, nothing;
 // connections that are open are held to them at once (on AWS within minutes).
@@ -141,12 +157,19 @@ func describe(v policy.Values, prefix string, n pkix.Name) {
 
 // may asks for an action on a resource.
 func (g *guard) may(action, kind, name string) bool {
+	if g.identity == nil && g.attached.documents.Load() == nil {
+		return true // the hot path: no ARN is made
+	}
+	return g.allows("iot:"+action, g.options.arn(kind+name))
+}
+
+// allows is may for an action with its prefix and a whole ARN.
+func (g *guard) allows(action, resource string) bool {
 	if g.identity != nil {
-		return g.identity.allows("iot:"+action, g.options.arn(kind+name))
+		return g.identity.allows(action, resource)
 	}
 	documents := g.attached.documents.Load()
-	return documents == nil || // the hot path: no ARN is made
-		policy.Allows(*documents, policy.Request{Action: "iot:" + action, Resource: g.options.arn(kind + name), Values: g.values})
+	return documents == nil || policy.Allows(*documents, policy.Request{Action: action, Resource: resource, Values: g.values})
 }
 
 // mayConnect checks a CONNECT with its attributes. lastWill is "" for none.

@@ -163,6 +163,7 @@ func (b *broker) retain(m *message) {
 		delete(b.retained, m.topic)
 		return
 	}
+	m.retainedAt = b.options.Clock()
 	b.retained[m.topic] = m
 }
 

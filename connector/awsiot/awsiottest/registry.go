@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// registry holds things, thing types, certificates and what is attached to
-// what, in memory.
+// registry holds things, their types and groups, certificates, policies and
+// what is attached to what, in memory.
 type registry struct {
 	options   Options
 	authority *authority // signs device certificates
@@ -18,17 +18,25 @@ type registry struct {
 	// before anything is served.
 	dataEndpoint string
 	deactivated  func(certificateID string)
+	// policiesChanged is told the policy documents of a certificate; nil is that
+	// it may do everything.
+	policiesChanged func(certificateID string, documents []string)
 
 	mu           sync.RWMutex
 	things       map[string]*thing
 	types        map[string]*thingType
+	groups       map[string]*thingGroup
+	billing      map[string]*billingGroup
 	certificates map[string]*certificate
+	policies     map[string]*iotPolicy
+	tags         map[string]map[string]string // by ARN
 }
 
 func newRegistry(o Options, devices *authority) *registry {
 	return &registry{
-		options: o, authority: devices, deactivated: func(string) {},
-		things: map[string]*thing{}, types: map[string]*thingType{}, certificates: map[string]*certificate{},
+		options: o, authority: devices, deactivated: func(string) {}, policiesChanged: func(string, []string) {},
+		things: map[string]*thing{}, types: map[string]*thingType{}, groups: map[string]*thingGroup{}, billing: map[string]*billingGroup{},
+		certificates: map[string]*certificate{}, policies: map[string]*iotPolicy{}, tags: map[string]map[string]string{},
 	}
 }
 

@@ -338,6 +338,9 @@ func TestKeysAndCertificate(t *testing.T) {
 	if _, err := c.UpdateCertificate(ctx, &iot.UpdateCertificateInput{CertificateId: made.CertificateId, NewStatus: types.CertificateStatusActive}); err != nil {
 		t.Fatal(err)
 	}
+	if err := s.CreatePolicy("all", allowEverything, *made.CertificateArn); err != nil {
+		t.Fatal(err)
+	}
 	connected, err := dial(t, s, device, dialer{id: "c"})
 	if err != nil || status() != types.CertificateStatusActive {
 		t.Fatalf("active: %v, status %s", err, status())

@@ -2,10 +2,7 @@ package awsiottest
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/tls"
-	"encoding/base32"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,6 +14,7 @@ import (
 	"time"
 
 	"sluice"
+	"sluice/connector/awsiot/awsiottest/iam"
 )
 
 // Options say how an emulator differs from the default one. The zero value
@@ -24,12 +22,15 @@ import (
 type Options struct {
 	// Addr is where MQTT is served, with TLS; default "127.0.0.1:0".
 	Addr string
-	// Addr443 is where that is served which AWS has at port 443: MQTT with a
-	// client certificate by ALPN, and MQTT over WebSocket with a signature;
-	// default "127.0.0.1:0".
+	// Addr443 is where that is served which AWS has at port 443: MQTT and HTTPS
+	// with a client certificate by ALPN, MQTT over WebSocket and HTTPS with a
+	// signature; default "127.0.0.1:0".
 	Addr443 string
 	// ControlAddr is where the registry API is served; default "127.0.0.1:0".
 	ControlAddr string
+	// Addr8443 is where that is served which AWS has at port 8443: HTTPS with a
+	// client certificate; default "127.0.0.1:0".
+	Addr8443 string
 	// ControlTLS serves the registry API with TLS, under the same authority
 	// as MQTT (see [Server.CAPEM]); default plain HTTP.
 	ControlTLS bool
@@ -46,6 +47,10 @@ type Options struct {
 	// limit, so that one subscriber can watch all that arrives (on AWS a rule
 	// would do that).
 	OutboundRate int
+	// APIRates replace AWS's rates of single actions of the HTTP APIs, such as
+	// "CreateThing", in calls a second; "*" replaces them all. Negative is no
+	// limit.
+	APIRates map[string]int
 	// Quotas are further limits.
 	Quotas Quotas
 	// Inferred are choices where it is not known what AWS does.
@@ -74,6 +79,9 @@ func (o Options) withDefaults() Options {
 	if o.ControlAddr == "" {
 		o.ControlAddr = "127.0.0.1:0"
 	}
+	if o.Addr8443 == "" {
+		o.Addr8443 = "127.0.0.1:0"
+	}
 	if o.Region == "" {
 		o.Region = "eu-central-1"
 	}
@@ -100,11 +108,16 @@ func (o Options) withDefaults() Options {
 // goroutines.
 type Server struct {
 	options  Options
-	key      accessKey
+	key      iam.Key
+	account  account
 	ca       *authority // signs the server's certificate
 	registry *registry
 	broker   *broker
 	faults   *faults
+	throttle *apiThrottle
+	shadows  *shadowService
+	data     *dataPlane
+	https    *httpsServer // as at 8443
 
 	control    *http.Server
 	controlURL string
@@ -114,8 +127,6 @@ type Server struct {
 	configureOnce sync.Once
 	configuration Configuration
 }
-
-type accessKey struct{ id, secret string }
 
 // NewServer starts an emulator. The caller closes it.
 func NewServer(o Options) (*Server, error) {
@@ -132,39 +143,51 @@ func NewServer(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{options: o, key: newAccessKey(), ca: ca, faults: newFaults(o)}
+	s := &Server{options: o, ca: ca, faults: newFaults()}
+	s.account = account{iam.NewAccount(o.partition(), o.AccountID, o.Clock), s.faults}
+	s.key = s.account.AddUser("emulator", iam.AllowAll())
+	s.throttle = newAPIThrottle(o.Clock, o.APIRates)
 	s.registry = newRegistry(o, devices)
-	s.broker = newBroker(o, s.registry, oneKey{options: o, key: s.key})
+	s.broker = newBroker(o, s.registry, s.account)
+	s.shadows = newShadowService(o.Clock, s.broker.publishReserved)
+	s.broker.serveReserved(shadowsPrefix, s.shadows)
+	s.registry.policiesChanged = s.broker.policies.replace
+	s.data = &dataPlane{
+		options: o, registry: s.registry, broker: s.broker, account: s.account,
+		faults: s.faults, throttle: s.throttle, shadows: s.shadows,
+	}
+	s.broker.web.others = s.data
 	if err := s.broker.start(leaf, serverNames(o)); err != nil {
 		return nil, err
 	}
 	s.registry.dataEndpoint = s.broker.addr()
 	s.registry.deactivated = s.broker.dropPrincipal
-	if err := s.startControl(leaf); err != nil {
-		s.broker.close()
+	if err := s.startHTTP(leaf); err != nil {
+		s.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
+func (s *Server) startHTTP(leaf tls.Certificate) error {
+	config := s.broker.requireName(serverNames(s.options), s.broker.withCertificates(leaf))
+	https, err := serveHTTPS(s.options.Addr8443, config, s.data, s.options.Log)
+	if err != nil {
+		return err
+	}
+	s.https = https
+	return s.startControl(leaf)
+}
+
 // serverNames are the names that the server's certificate is valid for.
 func serverNames(o Options) []string {
 	names := []string{"localhost", "127.0.0.1", "::1", accountPrefix + ".iot." + o.Region + ".amazonaws.com", "iot." + o.Region + ".amazonaws.com"}
-	for _, addr := range []string{o.Addr, o.Addr443, o.ControlAddr} {
+	for _, addr := range []string{o.Addr, o.Addr443, o.Addr8443, o.ControlAddr} {
 		if host, _, err := net.SplitHostPort(addr); err == nil && host != "" {
 			names = append(names, host)
 		}
 	}
 	return names
-}
-
-func newAccessKey() accessKey {
-	raw := make([]byte, 40)
-	_, _ = rand.Read(raw) // never fails
-	return accessKey{
-		id:     "AKIA" + base32.StdEncoding.EncodeToString(raw[:10]),
-		secret: base64.StdEncoding.EncodeToString(raw[10:40]),
-	}
 }
 
 func (s *Server) startControl(leaf tls.Certificate) error {
@@ -178,7 +201,10 @@ func (s *Server) startControl(leaf tls.Certificate) error {
 		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{leaf}, MinVersion: tls.VersionTLS12})
 	}
 	s.control = &http.Server{
-		Handler:           &controlPlane{options: s.options, key: s.key, registry: s.registry, faults: s.faults},
+		Handler: &controlPlane{
+			options: s.options, registry: s.registry, account: s.account, faults: s.faults,
+			throttle: s.throttle, operations: operations(),
+		},
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(s.options.Log.Handler(), slog.LevelDebug),
 	}
@@ -203,13 +229,20 @@ func reachable(a net.Addr) string {
 // and waits until all is closed. A second call does nothing.
 func (s *Server) Close() {
 	s.closeOnce.Do(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		if err := s.control.Shutdown(ctx); err != nil {
-			_ = s.control.Close()
+		s.shadows.stop()
+		if s.https != nil {
+			s.https.close()
+		}
+		if s.control != nil {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			if err := s.control.Shutdown(ctx); err != nil {
+				_ = s.control.Close()
+			}
 		}
 		s.served.Wait()
 		s.broker.close()
+		s.shadows.wait.Wait()
 	})
 }
 
@@ -224,27 +257,35 @@ func (s *Server) Addr443() string { return s.broker.addr443() }
 // ControlURL is the URL of the registry API, without a path.
 func (s *Server) ControlURL() string { return s.controlURL }
 
+// Addr8443 is host:port of what AWS has at port 8443: see [Options].
+func (s *Server) Addr8443() string { return s.https.addr() }
+
 // CAPEM is the certificate of the authority that signed the server's
 // certificate: what a client trusts instead of the Amazon root CAs.
 func (s *Server) CAPEM() string { return s.ca.pem }
 
-// AccessKeyID is the one access key that the registry API knows.
-func (s *Server) AccessKeyID() string { return s.key.id }
+// AccessKeyID is the access key of a user who may do everything. [Server.CreateUser]
+// makes others.
+func (s *Server) AccessKeyID() string { return s.key.ID }
 
 // SecretAccessKey is the secret of AccessKeyID.
-func (s *Server) SecretAccessKey() string { return s.key.secret }
+func (s *Server) SecretAccessKey() string { return s.key.Secret }
 
 // Region is the region that requests must be signed for.
 func (s *Server) Region() string { return s.options.Region }
 
-// arn builds an Amazon resource name of the emulator's account.
-func (o Options) arn(resource string) string {
-	partition := "aws"
+// partition is the first part of an Amazon resource name.
+func (o Options) partition() string {
 	switch {
 	case strings.HasPrefix(o.Region, "cn-"):
-		partition = "aws-cn"
+		return "aws-cn"
 	case strings.HasPrefix(o.Region, "us-gov-"):
-		partition = "aws-us-gov"
+		return "aws-us-gov"
 	}
-	return "arn:" + partition + ":iot:" + o.Region + ":" + o.AccountID + ":" + resource
+	return "aws"
+}
+
+// arn builds an Amazon resource name of the emulator's account.
+func (o Options) arn(resource string) string {
+	return "arn:" + o.partition() + ":iot:" + o.Region + ":" + o.AccountID + ":" + resource
 }

@@ -25,6 +25,7 @@ type message struct {
 	origin     string
 	expires    time.Time     // zero: never
 	life       time.Duration // of a will, from when it is published
+	retainedAt time.Time     // set when it is retained
 }
 
 func (m *message) expired(now time.Time) bool { return !m.expires.IsZero() && !now.Before(m.expires) }

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"sluice"
 )
 
 // Signature Version 4, seen from the service. Written from the IAM user
@@ -19,7 +21,6 @@ import (
 
 const (
 	signingAlgorithm = "AWS4-HMAC-SHA256"
-	signingService   = "iot"
 	signingDate      = "20060102T150405Z"
 	signingSkew      = 5 * time.Minute
 )
@@ -34,6 +35,11 @@ func invalidSignature(message string) *apiError {
 
 func unrecognizedClient() *apiError {
 	return &apiError{status: http.StatusForbidden, code: "UnrecognizedClientException", message: "The security token included in the request is invalid."}
+}
+
+// expiredToken is about temporary credentials. Source: reports of users.
+func expiredToken() *apiError {
+	return &apiError{status: http.StatusForbidden, code: "ExpiredTokenException", message: "The security token included in the request is expired"}
 }
 
 func missingToken() *apiError {
@@ -83,27 +89,45 @@ func parseAuthorization(header string) (a authorization, err *apiError) {
 	return a, nil
 }
 
-// verify checks the signature of a request; nil when it is the signature of
-// key for region, at most five minutes old.
-func verify(r *http.Request, body []byte, key accessKey, region string, now time.Time) *apiError {
+// signer is what a signature must be made for.
+type signer struct {
+	keys     identities
+	region   string
+	services []string // the names that the service is known by
+	clock    sluice.Clock
+}
+
+// verify checks the signature of a request and returns whose it is: of a key
+// that is known, for the region and one of the services, at most five minutes
+// old.
+func (s signer) verify(r *http.Request, body []byte) (identity, *apiError) {
 	a, bad := parseAuthorization(r.Header.Get("Authorization"))
 	if bad != nil {
-		return bad
+		return identity{}, bad
 	}
-	if a.accessKeyID != key.id || r.Header.Get("X-Amz-Security-Token") != "" {
-		return unrecognizedClient()
+	now := s.clock()
+	who, ok := s.keys.identity(a.accessKeyID)
+	switch {
+	case !ok || r.Header.Get("X-Amz-Security-Token") != who.token:
+		return identity{}, unrecognizedClient()
+	case !who.expires.IsZero() && !now.Before(who.expires):
+		return identity{}, expiredToken()
 	}
 	written := r.Header.Get("X-Amz-Date")
 	signed, err := time.Parse(signingDate, written)
 	if err != nil {
-		return incompleteSignature("Date must be in ISO-8601 'basic format'. Got '" + written + "'")
+		return identity{}, incompleteSignature("Date must be in ISO-8601 'basic format'. Got '" + written + "'")
 	}
-	if bad := checkScope(a, written, region); bad != nil {
-		return bad
+	if bad := s.checkScope(a, written); bad != nil {
+		return identity{}, bad
 	}
 	if bad := checkAge(signed, now); bad != nil {
-		return bad
+		return identity{}, bad
 	}
+	return who, checkSignature(r, body, a, who.secret, written)
+}
+
+func checkSignature(r *http.Request, body []byte, a authorization, secret, written string) *apiError {
 	sum := sha256.Sum256(body)
 	payload := hex.EncodeToString(sum[:])
 	if said := r.Header.Get("X-Amz-Content-Sha256"); said != "" && said != payload {
@@ -114,7 +138,7 @@ func verify(r *http.Request, body []byte, key accessKey, region string, now time
 			return invalidSignature("'" + required + "' must be a 'SignedHeader' in the AWS Authorization.")
 		}
 	}
-	want := signature(key.secret, a, written, canonicalRequest(r, a.signedHeaders, payload))
+	want := signature(secret, a, written, canonicalRequest(r, a.signedHeaders, payload))
 	if !hmac.Equal([]byte(want), []byte(a.signature)) {
 		return invalidSignature("The request signature we calculated does not match the signature you provided. " +
 			"Check your AWS Secret Access Key and signing method. Consult the service documentation for details.")
@@ -122,12 +146,12 @@ func verify(r *http.Request, body []byte, key accessKey, region string, now time
 	return nil
 }
 
-func checkScope(a authorization, written, region string) *apiError {
+func (s signer) checkScope(a authorization, written string) *apiError {
 	switch {
-	case a.region != region:
+	case a.region != s.region:
 		return invalidSignature("Credential should be scoped to a valid Region, not '" + a.region + "'. ")
-	case a.service != signingService:
-		return invalidSignature("Credential should be scoped to correct service: '" + signingService + "'. ")
+	case !slices.Contains(s.services, a.service):
+		return invalidSignature("Credential should be scoped to correct service: '" + s.services[0] + "'. ")
 	case !strings.HasPrefix(written, a.date+"T"):
 		return invalidSignature("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '" +
 			a.date + "' != '" + written[:8] + "', from '" + written + "'.")

@@ -3,7 +3,6 @@ package awsiottest
 import (
 	"maps"
 	"math"
-	"slices"
 	"strings"
 )
 
@@ -15,20 +14,24 @@ type Thing struct {
 	TypeName   string // "" for none
 	Attributes map[string]string
 	Version    int64
+	// BillingGroup is "" for none.
+	BillingGroup string
+	// Groups are the thing groups that it is in itself, sorted.
+	Groups []string
 	// Principals are the ARNs of the certificates attached to it, sorted.
 	Principals []string
 }
 
 type thing struct {
 	Thing
-	billingGroup string
-	principals   map[string]bool
+	principals map[string]bool
+	groups     map[string]bool
 }
 
 func (t *thing) export() Thing {
 	out := t.Thing
 	out.Attributes = maps.Clone(t.Attributes)
-	out.Principals = slices.Sorted(maps.Keys(t.principals))
+	out.Principals, out.Groups = sortedKeys(t.principals), sortedKeys(t.groups)
 	return out
 }
 
@@ -46,30 +49,59 @@ func (r *registry) createThing(name string, c thingConfig) (Thing, *apiError) {
 	if t, ok := r.things[name]; ok {
 		return r.sameThing(t, c)
 	}
-	limit := attributesUntyped
-	if c.typeName != "" {
-		typ, ok := r.types[c.typeName]
-		if !ok {
-			return Thing{}, notFound("Thing type %s does not exist", c.typeName)
-		}
-		if typ.deprecated {
-			return Thing{}, invalidRequest("Can not create new thing with deprecated thing type:%s", c.typeName)
-		}
-		limit = attributesTyped
+	if err := r.usableType(c.typeName); err != nil {
+		return Thing{}, err
 	}
-	if len(c.attributes) > limit {
-		return Thing{}, invalidRequest("Thing %s has %d attributes, the limit is %d", name, len(c.attributes), limit)
+	if c.billingGroup != "" && r.billing[c.billingGroup] == nil {
+		return Thing{}, notFound("Billing group %s cannot be found.", c.billingGroup)
+	}
+	if err := checkCount(name, c.typeName, c.attributes); err != nil {
+		return Thing{}, err
 	}
 	t := &thing{
 		Thing: Thing{
 			Name: name, ID: newUUID(), ARN: r.options.arn("thing/" + name),
-			TypeName: c.typeName, Attributes: map[string]string{}, Version: 1,
+			TypeName: c.typeName, Attributes: map[string]string{}, Version: 1, BillingGroup: c.billingGroup,
 		},
-		billingGroup: c.billingGroup, principals: map[string]bool{},
+		principals: map[string]bool{}, groups: map[string]bool{},
 	}
 	maps.Copy(t.Attributes, c.attributes)
 	r.things[name] = t
 	return t.export(), nil
+}
+
+// usableType reports why a thing cannot have a type; "" is none.
+func (r *registry) usableType(name string) *apiError {
+	typ, ok := r.types[name]
+	switch {
+	case name == "":
+		return nil
+	case !ok:
+		return notFound("Thing type %s does not exist", name)
+	case typ.deprecated():
+		return invalidRequest("Can not create new thing with deprecated thing type:%s", name)
+	}
+	return nil
+}
+
+// checkCount checks how many attributes a thing has, and how large they are
+// together. Sources: Developer Guide, "Managing things"; the sentences are
+// inferred.
+func checkCount(name, typeName string, attributes map[string]string) *apiError {
+	limit, size := attributesTyped, 0
+	if typeName == "" {
+		limit = attributesUntyped
+	}
+	if len(attributes) > limit {
+		return invalidRequest("Thing %s has %d attributes, the limit is %d", name, len(attributes), limit)
+	}
+	for key, value := range attributes {
+		size += len(key) + len(value)
+	}
+	if size > attributesSize {
+		return invalidRequest("The attributes of thing %s have %d bytes, the limit is %d", name, size, attributesSize)
+	}
+	return nil
 }
 
 // sameThing answers CreateThing for a thing that exists. The sentence about
@@ -78,20 +110,81 @@ func (r *registry) sameThing(t *thing, c thingConfig) (Thing, *apiError) {
 	switch {
 	case t.TypeName != c.typeName:
 		return Thing{}, alreadyExists(t.Name, t.ARN, "Thing %s already exists in account with different thing type", t.Name)
-	case !maps.Equal(t.Attributes, c.attributes) || t.billingGroup != c.billingGroup:
+	case !maps.Equal(t.Attributes, c.attributes) || t.BillingGroup != c.billingGroup:
 		return Thing{}, alreadyExists(t.Name, t.ARN, "Thing %s already exists in account with different attributes", t.Name)
 	}
 	return t.export(), nil
 }
 
-func (r *registry) describeThing(name string) (Thing, string, *apiError) {
+func noThing(name string) *apiError { return notFound("Thing %s cannot be found.", name) }
+
+func (r *registry) describeThing(name string) (Thing, *apiError) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	t, ok := r.things[name]
 	if !ok {
-		return Thing{}, "", notFound("Thing %s cannot be found.", name)
+		return Thing{}, noThing(name)
 	}
-	return t.export(), t.billingGroup, nil
+	return t.export(), nil
+}
+
+// thingUpdate is what UpdateThing changes.
+type thingUpdate struct {
+	typeName   string
+	removeType bool
+	attributes *attributePayload // nil: they stay
+	expected   int64             // 0: any version
+}
+
+func (r *registry) updateThing(name string, u thingUpdate) *apiError {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t, ok := r.things[name]
+	switch {
+	case !ok:
+		return noThing(name)
+	case u.expected != 0 && u.expected != t.Version:
+		return thingConflict(name)
+	case u.removeType && u.typeName != "":
+		return invalidRequest("Thing type cannot be both set and removed")
+	}
+	typeName := t.TypeName
+	if u.typeName != "" {
+		typeName = u.typeName
+	} else if u.removeType {
+		typeName = ""
+	}
+	if typeName != t.TypeName {
+		if err := r.usableType(typeName); err != nil {
+			return err
+		}
+	}
+	attributes := u.attributes.applyTo(t.Attributes)
+	if err := checkCount(name, typeName, attributes); err != nil {
+		return err
+	}
+	t.TypeName, t.Attributes = typeName, attributes
+	t.Version++
+	return nil
+}
+
+// applyTo makes the attributes that an update leads to. An empty value removes
+// an attribute. Source: API reference, AttributePayload.
+func (a *attributePayload) applyTo(before map[string]string) map[string]string {
+	if a == nil {
+		return before
+	}
+	out := map[string]string{}
+	if a.Merge {
+		maps.Copy(out, before)
+	}
+	maps.Copy(out, a.Attributes)
+	maps.DeleteFunc(out, func(_, value string) bool { return value == "" })
+	return out
+}
+
+func thingConflict(name string) *apiError {
+	return versionConflict("The version for Thing %s does not match the expected version.", name)
 }
 
 // deleteThing succeeds for a thing that does not exist. Source: the API
@@ -104,7 +197,7 @@ func (r *registry) deleteThing(name string, expectedVersion int64) *apiError {
 	case !ok:
 		return nil
 	case expectedVersion != 0 && expectedVersion != t.Version:
-		return versionConflict("The version for Thing %s does not match the expected version.", name)
+		return thingConflict(name)
 	case len(t.principals) > 0:
 		return invalidRequest("Cannot delete. Thing %s is still attached to one or more principals", name)
 	}
@@ -113,14 +206,15 @@ func (r *registry) deleteThing(name string, expectedVersion int64) *apiError {
 }
 
 func (r *registry) attach(name, principal string, attach bool) *apiError {
+	defer r.refreshAll() // after the lock is free
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if _, err := r.certificateAt(principal); err != nil {
+		return err
+	}
 	t, ok := r.things[name]
 	if !ok {
-		return notFound("Thing %s cannot be found.", name)
-	}
-	if _, ok := r.certificates[r.certificateOf(principal)]; !ok {
-		return notFound("Principal %s cannot be found.", principal)
+		return noThing(name)
 	}
 	if attach {
 		t.principals[principal] = true
@@ -130,14 +224,18 @@ func (r *registry) attach(name, principal string, attach bool) *apiError {
 	return nil
 }
 
-// certificateOf returns the id of the certificate that a principal's ARN
-// names, "" for any other ARN.
-func (r *registry) certificateOf(principal string) string {
+// certificateAt finds the certificate that a principal's ARN names; it is
+// called with the lock held. No other principals are emulated.
+func (r *registry) certificateAt(principal string) (*certificate, *apiError) {
 	id, ok := strings.CutPrefix(principal, r.options.arn("cert/"))
 	if !ok {
-		return ""
+		return nil, invalidRequest("Invalid principal: '%s' is no ARN of a certificate of this account and region", principal)
 	}
-	return id
+	c, ok := r.certificates[id]
+	if !ok {
+		return nil, notFound("Principal %s cannot be found.", principal)
+	}
+	return c, nil
 }
 
 // thingQuery are the filters of ListThings.
@@ -175,7 +273,7 @@ func (r *registry) listThings(q thingQuery, after string, limit int) (things []T
 
 // page returns the next limit keys of m, sorted, that wanted accepts.
 func page[V any](m map[string]V, after string, limit int, wanted func(string) bool) (keys []string, next string) {
-	for _, key := range slices.Sorted(maps.Keys(m)) {
+	for _, key := range sortedKeys(m) {
 		if key <= after || !wanted(key) {
 			continue
 		}
@@ -195,7 +293,7 @@ func (s *Server) Things() []Thing {
 
 // Thing returns a thing by its name.
 func (s *Server) Thing(name string) (Thing, bool) {
-	t, _, err := s.registry.describeThing(name)
+	t, err := s.registry.describeThing(name)
 	return t, err == nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/eclipse/paho.golang/paho"
+	"github.com/google/go-cmp/cmp"
 
 	"sluice/connector/awsiot/awsiottest"
 )
@@ -30,18 +31,47 @@ type cli struct {
 	t       *testing.T
 	server  *awsiottest.Server
 	program string
+	bundle  string // a file with the emulator's authority
+	key     awsiottest.AccessKey
 }
 
+func newCLI(t *testing.T, s *awsiottest.Server) cli {
+	t.Helper()
+	c := cli{t: t, server: s, program: tool(t, "aws", "awscli"), key: awsiottest.AccessKey{ID: s.AccessKeyID(), Secret: s.SecretAccessKey()}}
+	c.bundle = c.file("ca.pem", s.CAPEM())
+	return c
+}
+
+// file writes a file and returns its path.
+func (c cli) file(name, content string) string {
+	c.t.Helper()
+	path := filepath.Join(c.t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+	return path
+}
+
+// run runs "aws iot …", or another service's command where args begin with
+// "iot-data" or "sts".
 func (c cli) run(args ...string) (out map[string]any, failure string) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
-	args = append([]string{"iot", "--endpoint-url", c.server.ControlURL(), "--region", c.server.Region(), "--output", "json"}, args...)
+	url := c.server.ControlURL()
+	switch args[0] {
+	case "iot-data":
+		url = "https://" + c.server.Addr443()
+	case "sts":
+	default:
+		args = append([]string{"iot"}, args...)
+	}
+	args = append([]string{"--endpoint-url", url, "--ca-bundle", c.bundle, "--region", c.server.Region(), "--output", "json"}, args...)
 	cmd := exec.CommandContext(ctx, c.program, args...)
 	cmd.Env = append(os.Environ(),
-		"AWS_ACCESS_KEY_ID="+c.server.AccessKeyID(), "AWS_SECRET_ACCESS_KEY="+c.server.SecretAccessKey(),
-		"AWS_EC2_METADATA_DISABLED=true", "AWS_MAX_ATTEMPTS=2", "AWS_PAGER=", "NO_PROXY=127.0.0.1", "no_proxy=127.0.0.1",
-		"AWS_CONFIG_FILE="+os.DevNull, "AWS_SHARED_CREDENTIALS_FILE="+os.DevNull, "AWS_SESSION_TOKEN=")
+		"AWS_ACCESS_KEY_ID="+c.key.ID, "AWS_SECRET_ACCESS_KEY="+c.key.Secret, "AWS_SESSION_TOKEN="+c.key.Token,
+		"AWS_EC2_METADATA_DISABLED=true", "AWS_MAX_ATTEMPTS=2", "AWS_PAGER=", "NO_PROXY=127.0.0.1,localhost", "no_proxy=127.0.0.1,localhost",
+		"AWS_CONFIG_FILE="+os.DevNull, "AWS_SHARED_CREDENTIALS_FILE="+os.DevNull)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	stdout, err := cmd.Output()
@@ -60,22 +90,33 @@ func (c cli) must(args ...string) map[string]any {
 	c.t.Helper()
 	out, failure := c.run(args...)
 	if failure != "" {
-		c.t.Fatalf("aws iot %s: %s", strings.Join(args, " "), failure)
+		c.t.Fatalf("aws %s: %s", strings.Join(args, " "), failure)
 	}
 	return out
 }
 
-// TestCommandLine drives the emulator with the AWS command line.
+// refused runs a command that must fail with an exception.
+func (c cli) refused(exception string, args ...string) {
+	c.t.Helper()
+	if _, failure := c.run(args...); !strings.Contains(failure, exception) {
+		c.t.Errorf("aws %s: %s, want %s", strings.Join(args, " "), failure, exception)
+	}
+}
+
+// TestCommandLine drives the registry with the AWS command line.
 func TestCommandLine(t *testing.T) {
-	program := tool(t, "aws", "awscli")
-	s := start(t, awsiottest.Options{KeyType: awsiottest.RSA})
-	aws := cli{t: t, server: s, program: program}
-	aws.must("create-thing-type", "--thing-type-name", "LoRaWAN")
+	t.Parallel() // each command takes its time
+	s := start(t, awsiottest.Options{KeyType: awsiottest.RSA, ControlTLS: true})
+	aws := newCLI(t, s)
+	aws.must("create-thing-type", "--thing-type-name", "LoRaWAN", "--tags", "Key=made,Value=by hand")
 	keys := aws.must("create-keys-and-certificate", "--set-as-active")
 	arn, _ := keys["certificateArn"].(string)
 	if endpoint := aws.must("describe-endpoint", "--endpoint-type", "iot:Data-ATS"); endpoint["endpointAddress"] != s.MQTTAddr() {
 		t.Errorf("endpoint %v", endpoint)
 	}
+	aws.must("create-policy", "--policy-name", "bridge", "--policy-document", allowEverything)
+	aws.must("attach-policy", "--policy-name", "bridge", "--target", arn)
+	aws.refused("DeleteConflictException", "delete-policy", "--policy-name", "bridge")
 	aws.must("create-thing", "--thing-name", "a:b", "--thing-type-name", "LoRaWAN", "--attribute-payload", `{"attributes":{"model":"x"}}`)
 	aws.must("attach-thing-principal", "--thing-name", "a:b", "--principal", arn)
 	if thing := aws.must("describe-thing", "--thing-name", "a:b"); thing["thingTypeName"] != "LoRaWAN" || thing["defaultClientId"] != "a:b" {
@@ -87,15 +128,67 @@ func TestCommandLine(t *testing.T) {
 	if thing, ok := s.Thing("a:b"); !ok || len(thing.Principals) != 1 || thing.Principals[0] != arn {
 		t.Errorf("thing %+v", thing)
 	}
-	if _, failure := aws.run("create-thing", "--thing-name", "a:b"); !strings.Contains(failure, "ResourceAlreadyExistsException") {
-		t.Errorf("conflict: %s", failure)
-	}
+	aws.refused("ResourceAlreadyExistsException", "create-thing", "--thing-name", "a:b")
 	pair, _ := keys["keyPair"].(map[string]any)
 	pem, _ := keys["certificatePem"].(string)
 	private, _ := pair["PrivateKey"].(string)
 	if _, err := dial(t, s, awsiottest.Certificate{CertificatePEM: pem, PrivateKeyPEM: private}, dialer{id: "c"}); err != nil {
 		t.Errorf("the new certificate: %v", err)
 	}
+	aws.must("create-thing-group", "--thing-group-name", "plant")
+	aws.must("add-thing-to-thing-group", "--thing-name", "a:b", "--thing-group-name", "plant")
+	if in := aws.must("list-things-in-thing-group", "--thing-group-name", "plant"); !cmp.Equal(in["things"], []any{"a:b"}) {
+		t.Errorf("in the group: %v", in)
+	}
+	aws.must("update-thing", "--thing-name", "a:b", "--expected-version", "1", "--attribute-payload", `{"attributes":{"model":"y"},"merge":true}`)
+	aws.refused("VersionConflictException", "update-thing", "--thing-name", "a:b", "--expected-version", "1")
+	if list, _ := aws.must("list-attached-policies", "--target", arn)["policies"].([]any); len(list) != 1 {
+		t.Errorf("policies %v", list)
+	}
+	aws.refused("CertificateStateException", "delete-certificate", "--certificate-id", keys["certificateId"].(string))
+	aws.must("deprecate-thing-type", "--thing-type-name", "LoRaWAN")
+	aws.refused("Can not create new thing with deprecated thing type", "create-thing", "--thing-name", "c", "--thing-type-name", "LoRaWAN")
+}
+
+// TestCommandLineData publishes and changes shadows with the AWS command line,
+// and asks who it is.
+func TestCommandLineData(t *testing.T) {
+	t.Parallel()
+	s := start(t, awsiottest.Options{ControlTLS: true})
+	aws := newCLI(t, s)
+	watcher := connect(t, s, dialer{id: "watcher"})
+	watcher.subscribe(t, "up/1", "$aws/things/lamp/shadow/update/delta")
+	aws.must("iot-data", "publish", "--topic", "up/1", "--qos", "1", "--retain", "--payload", "fileb://"+aws.file("payload", "from the shell"))
+	if p := watcher.receive(t); string(p.Payload) != "from the shell" {
+		t.Errorf("received %+v", p)
+	}
+	if kept := aws.must("iot-data", "get-retained-message", "--topic", "up/1"); kept["qos"] != 1.0 {
+		t.Errorf("retained %v", kept)
+	}
+	request, answer := aws.file("request", `{"state":{"desired":{"on":true}}}`), aws.file("answer", "")
+	aws.must("iot-data", "update-thing-shadow", "--thing-name", "lamp", "--payload", "fileb://"+request, answer)
+	if p := watcher.receive(t); !strings.Contains(string(p.Payload), `"on":true`) {
+		t.Errorf("received %s", p.Payload)
+	}
+	aws.must("iot-data", "get-thing-shadow", "--thing-name", "lamp", answer)
+	if document, _ := os.ReadFile(answer); state(t, document).State["delta"]["on"] != true {
+		t.Errorf("document %s", document)
+	}
+	aws.must("iot-data", "delete-thing-shadow", "--thing-name", "lamp", answer)
+	aws.refused("ResourceNotFoundException", "iot-data", "get-thing-shadow", "--thing-name", "lamp", answer)
+	if who := aws.must("sts", "get-caller-identity"); who["Arn"] != "arn:aws:iam::123456789012:user/emulator" {
+		t.Errorf("who %v", who)
+	}
+	role, err := s.CreateRole(awsiottest.Role{Name: "r", ExternalID: "xyz", Policy: `{"Statement":{"Effect":"Allow","Action":"iot:ListThings","Resource":"*"}}`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	aws.refused("AccessDenied", "sts", "assume-role", "--role-arn", role, "--role-session-name", "shell")
+	held, _ := aws.must("sts", "assume-role", "--role-arn", role, "--role-session-name", "shell", "--external-id", "xyz")["Credentials"].(map[string]any)
+	aws.key = awsiottest.AccessKey{ID: held["AccessKeyId"].(string), Secret: held["SecretAccessKey"].(string), Token: held["SessionToken"].(string)}
+	aws.must("list-things")
+	aws.refused("arn:aws:sts::123456789012:assumed-role/r/shell is not authorized to perform: iot:CreateThing on resource: arn:aws:iot:eu-central-1:123456789012:thing/x",
+		"create-thing", "--thing-name", "x")
 }
 
 // mosquitto is one of mosquitto's clients, with a certificate.

@@ -1,7 +1,6 @@
 package awsiottest
 
 import (
-	"maps"
 	"slices"
 	"time"
 )
@@ -11,8 +10,16 @@ type thingType struct {
 	description   string
 	searchable    []string
 	created       time.Time
-	deprecated    bool
+	deprecatedAt  time.Time // zero: it is not
 }
+
+func (t *thingType) deprecated() bool { return !t.deprecatedAt.IsZero() }
+
+// deprecatedFor is how long a thing type must have been deprecated before it
+// can be deleted. Source: Developer Guide, "Thing types".
+const deprecatedFor = 5 * time.Minute
+
+func noType(name string) *apiError { return notFound("Thing type %s does not exist", name) }
 
 // createType makes a thing type. The same again succeeds, another one
 // conflicts: so say those who compared it with AWS (ministack pull request
@@ -32,6 +39,7 @@ func (r *registry) createType(name, description string, searchable []string) (*t
 		description: description, searchable: searchable, created: r.options.Clock(),
 	}
 	r.types[name] = t
+	r.tags[t.arn] = map[string]string{}
 	return t, nil
 }
 
@@ -40,19 +48,60 @@ func (r *registry) describeType(name string) (thingType, *apiError) {
 	defer r.mu.RUnlock()
 	t, ok := r.types[name]
 	if !ok {
-		return thingType{}, notFound("Thing type %s does not exist", name)
+		return thingType{}, noType(name)
 	}
 	return *t, nil
 }
 
-func (r *registry) listTypes(after string, limit int) (types []thingType, next string) {
+func (r *registry) listTypes(only, after string, limit int) (types []thingType, next string) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	names, next := page(r.types, after, limit, func(string) bool { return true })
+	names, next := page(r.types, after, limit, func(name string) bool { return only == "" || name == only })
 	for _, name := range names {
 		types = append(types, *r.types[name])
 	}
 	return types, next
+}
+
+// deprecateType deprecates a type, or undoes it. Again changes nothing
+// (inferred).
+func (r *registry) deprecateType(name string, undo bool) *apiError {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t, ok := r.types[name]
+	switch {
+	case !ok:
+		return noType(name)
+	case undo:
+		t.deprecatedAt = time.Time{}
+	case !t.deprecated():
+		t.deprecatedAt = r.options.Clock()
+	}
+	return nil
+}
+
+// deleteType removes a type that was deprecated for five minutes and that no
+// thing has. The sentences are inferred.
+func (r *registry) deleteType(name string) *apiError {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t, ok := r.types[name]
+	switch {
+	case !ok:
+		return noType(name)
+	case !t.deprecated():
+		return invalidRequest("Cannot delete thing type : %s. It must be deprecated before deletion", name)
+	case r.options.Clock().Sub(t.deprecatedAt) < deprecatedFor:
+		return invalidRequest("Cannot delete thing type : %s. Please wait for 5 minutes after deprecation and then retry", name)
+	}
+	for _, thing := range r.things {
+		if thing.TypeName == name {
+			return invalidRequest("Cannot delete thing type : %s. It is still associated with things", name)
+		}
+	}
+	delete(r.types, name)
+	delete(r.tags, t.arn)
+	return nil
 }
 
 // CreateThingType makes a thing type; one of this name that exists is left as
@@ -65,17 +114,11 @@ func (s *Server) CreateThingType(name string) error {
 }
 
 // DeprecateThingType makes a thing type refuse new things.
-func (s *Server) DeprecateThingType(name string) {
-	s.registry.mu.Lock()
-	defer s.registry.mu.Unlock()
-	if t, ok := s.registry.types[name]; ok {
-		t.deprecated = true
-	}
-}
+func (s *Server) DeprecateThingType(name string) { _ = s.registry.deprecateType(name, false) }
 
 // ThingTypes returns the names of all thing types, sorted.
 func (s *Server) ThingTypes() []string {
 	s.registry.mu.RLock()
 	defer s.registry.mu.RUnlock()
-	return slices.Sorted(maps.Keys(s.registry.types))
+	return sortedKeys(s.registry.types)
 }

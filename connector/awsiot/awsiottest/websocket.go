@@ -22,7 +22,7 @@ import (
 type web struct {
 	broker *broker
 	server *http.Server
-	others http.Handler // r.TLS has a client certificate where ALPN asked for x-amzn-http-ca
+	others http.Handler // tlsState has a client certificate where ALPN asked for x-amzn-http-ca
 	conns  chan net.Conn
 	closed chan struct{}
 
@@ -40,7 +40,7 @@ func newWeb(b *broker) *web {
 		ReadHeaderTimeout: patience,
 		ErrorLog:          slog.NewLogLogger(b.options.Log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, peerKey{}, w.peer(c))
+			return context.WithValue(withTLS(ctx, c), peerKey{}, w.peer(c))
 		},
 		ConnState: func(c net.Conn, state http.ConnState) {
 			if state == http.StateClosed {
@@ -63,11 +63,15 @@ func (w *web) close() {
 // serve hands a connection to the HTTP server and returns when it is closed.
 func (w *web) serve(p *peer, conn *tls.Conn) {
 	_ = p.raw.SetDeadline(time.Time{})
+	var c net.Conn = conn
+	if conn.ConnectionState().NegotiatedProtocol == alpnHTTPS {
+		c = hiddenTLS{conn}
+	}
 	w.mu.Lock()
-	w.peers[conn] = p
+	w.peers[c] = p
 	w.mu.Unlock()
 	select {
-	case w.conns <- conn:
+	case w.conns <- c:
 		<-p.released
 	case <-w.closed:
 	}

@@ -1,0 +1,139 @@
+package iam
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestMatch(t *testing.T) {
+	for _, test := range []struct {
+		pattern, s string
+		want       bool
+	}{
+		{"", "", true},
+		{"", "a", false},
+		{"*", "", true},
+		{"*", "a:b/c", true},
+		{"a*", "a", true},
+		{"a*c", "abbc", true},
+		{"a*c", "abb", false},
+		{"?", "a", true},
+		{"?", "", false},
+		{"a?c", "abc", true},
+		{"*b*", "abc", true},
+		{"*b*", "ac", false},
+		{"a*b*c", "a-b-b-c", true},
+		{"iot:*Thing", "iot:CreateThing", true},
+		{"iot:*Thing", "iot:CreateThingType", false},
+		{"*a*a*a*b", strings.Repeat("a", 1000), false},
+	} {
+		if got := Match(test.pattern, test.s); got != test.want {
+			t.Errorf("Match(%q, %.20q) = %v", test.pattern, test.s, got)
+		}
+	}
+}
+
+func TestPolicies(t *testing.T) {
+	p, err := ParsePolicy(`{"Version":"2012-10-17","Statement":[
+		{"Effect":"Allow","Action":["iot:DescribeThing","iot:Create*"],"Resource":"arn:aws:iot:eu-central-1:1:thing/lora-*"},
+		{"Effect":"Deny","Action":"iot:CreateThing","Resource":["arn:aws:iot:eu-central-1:1:thing/lora-0","x"]}]}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const thing = "arn:aws:iot:eu-central-1:1:thing/"
+	for _, test := range []struct {
+		action, resource string
+		want             Decision
+	}{
+		{"iot:DescribeThing", thing + "lora-1", Allow},
+		{"iot:describething", thing + "lora-1", Allow},
+		{"iot:DescribeThing", thing + "other", ImplicitDeny},
+		{"iot:DescribeThing", thing + "LORA-1", ImplicitDeny},
+		{"iot:DeleteThing", thing + "lora-1", ImplicitDeny},
+		{"iot:CreateThing", thing + "lora-1", Allow},
+		{"iot:CreateThing", thing + "lora-0", ExplicitDeny},
+	} {
+		if got := p.Decide(test.action, test.resource); got != test.want {
+			t.Errorf("%s on %s: %v, want %v", test.action, test.resource, got, test.want)
+		}
+	}
+	if p, err := ParsePolicy(`{"Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}`); err != nil || p.Decide("a", "b") != Allow {
+		t.Errorf("one statement: %v", err)
+	}
+	for _, bad := range []string{
+		``, `{}`, `{"Statement":[1]}`, `{"Statement":[{"Effect":"allow","Action":"*","Resource":"*"}]}`, `{"Statement":[{"Effect":"Allow","Action":"*"}]}`,
+		`{"Statement":[{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"Bool":{}}}]}`,
+	} {
+		if _, err := ParsePolicy(bad); err == nil {
+			t.Errorf("%s is taken", bad)
+		}
+	}
+}
+
+func TestDenied(t *testing.T) {
+	i := Identity{ARN: "arn:aws:iam::1:user/u", policy: Policy{Statements: []Statement{{Deny: true, Actions: []string{"b:*"}, Resources: []string{"*"}}}}}
+	if got, want := i.Denied("a:x", "r"), "User: arn:aws:iam::1:user/u is not authorized to perform: a:x on resource: r because no identity-based policy allows the a:x action"; got != want {
+		t.Errorf("%q", got)
+	}
+	if got, want := i.Denied("b:x", "r"), "User: arn:aws:iam::1:user/u is not authorized to perform: b:x on resource: r with an explicit deny in an identity-based policy"; got != want {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestAssumeRole(t *testing.T) {
+	now := time.Unix(1000, 0)
+	a := NewAccount("aws", "123456789012", func() time.Time { return now })
+	key := a.AddUser("bridge", AllowActions("sts:AssumeRole"))
+	weak := a.AddUser("weak", AllowActions("iot:*"))
+	role := a.AddRole("iot", AllowActions("iot:*"), Trust{Principals: []string{"*user/bridge", "*user/weak"}, ExternalID: "xyz"})
+	private := a.AddRole("private", AllowAll(), Trust{Principals: []string{"*user/other"}})
+	ask := func(key Key, r AssumeRole) (Identity, string) {
+		t.Helper()
+		who, ok := a.Lookup(key.ID)
+		if !ok {
+			t.Fatal("no such key")
+		}
+		if r.SessionName == "" {
+			r.SessionName = "session"
+		}
+		i, err := a.AssumeRole(who, r)
+		if err != nil {
+			return i, err.Error()
+		}
+		return i, ""
+	}
+	denied := "AccessDenied: User: arn:aws:iam::123456789012:user/bridge is not authorized to perform: sts:AssumeRole on resource: "
+	for what, test := range map[string]struct {
+		key  Key
+		r    AssumeRole
+		want string
+	}{
+		"no external id":      {key, AssumeRole{RoleARN: role}, denied + role},
+		"another external id": {key, AssumeRole{RoleARN: role, ExternalID: "abc"}, denied + role},
+		"not trusted":         {key, AssumeRole{RoleARN: private}, denied + private},
+		"no such role":        {key, AssumeRole{RoleARN: role + "x"}, denied + role + "x"},
+		"not allowed":         {weak, AssumeRole{RoleARN: role, ExternalID: "xyz"}, strings.Replace(denied, "bridge", "weak", 1) + role},
+		"too long":            {key, AssumeRole{RoleARN: role, ExternalID: "xyz", Duration: 2 * time.Hour}, "ValidationError: The requested DurationSeconds exceeds the MaxSessionDuration set for this role."},
+	} {
+		if _, got := ask(test.key, test.r); got != test.want {
+			t.Errorf("%s: %s", what, got)
+		}
+	}
+	for _, r := range []AssumeRole{{RoleARN: "x"}, {RoleARN: role, SessionName: "a b"}, {RoleARN: role, ExternalID: "ä"}, {RoleARN: role, Duration: time.Minute}} {
+		if _, got := ask(key, r); !strings.HasPrefix(got, "ValidationError: 1 validation error detected: Value") {
+			t.Errorf("%+v: %s", r, got)
+		}
+	}
+	i, bad := ask(key, AssumeRole{RoleARN: role, ExternalID: "xyz", SessionName: "sluice"})
+	if bad != "" || i.ARN != "arn:aws:sts::123456789012:assumed-role/iot/sluice" || i.Token == "" || !strings.HasSuffix(i.UserID, ":sluice") || !strings.HasPrefix(i.ID, "ASIA") {
+		t.Fatalf("%+v %s", i, bad)
+	}
+	found, ok := a.Lookup(i.ID)
+	if !ok || !found.Allows("iot:CreateThing", "*") || found.Allows("sts:AssumeRole", "*") || found.Expired(now) || !found.Expired(now.Add(time.Hour)) {
+		t.Errorf("%+v", found)
+	}
+	if !a.RemoveKey(key.ID) || a.RemoveKey(key.ID) {
+		t.Error("the key cannot be removed once")
+	}
+}
