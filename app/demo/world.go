@@ -16,6 +16,7 @@ import (
 	"github.com/eclipse/paho.golang/paho"
 	"github.com/tidwall/gjson"
 
+	"sluice"
 	"sluice/connector/awsiot/awsiottest"
 	"sluice/network/thingpark/thingparktest"
 )
@@ -31,6 +32,26 @@ type WorldOptions struct {
 	Devices int // simulated devices; default 50
 	// AWS are the emulator's options.
 	AWS awsiottest.Options
+	// Watch sees what happens, beside the world's own ledger.
+	Watch Watch
+}
+
+// Watch sees each report and command. Its functions may be nil; they are
+// called by several goroutines.
+type Watch struct {
+	Answered func(thingparktest.Result)     // a report was posted
+	Arrived  func(Arrival)                  // an uplink reached the cloud application, one after another
+	Sent     func(id string)                // AWS has taken a command
+	Taken    func(d thingparktest.Downlink) // ThingPark has taken a downlink
+}
+
+// Arrival is an uplink at the cloud application.
+type Arrival struct {
+	Topic  string
+	DevEUI string
+	FCntUp uint32
+	ID     string // sluice-id, the user property
+	Time   time.Time
 }
 
 // World is everything around a Sluice: an AWS IoT emulator with a cloud
@@ -43,6 +64,7 @@ type World struct {
 	NetworkID, ConnectionID string
 
 	devices  int
+	watch    Watch
 	cloud    *cloud
 	ledger   *ledger
 	fleet    *thingparktest.Fleet
@@ -59,12 +81,29 @@ func NewWorld(ctx context.Context, o WorldOptions) (*World, error) {
 	if o.Devices <= 0 {
 		o.Devices = 50
 	}
-	w := &World{devices: o.Devices, ledger: newLedger(), fates: map[string][][]byte{}}
+	w := &World{devices: o.Devices, watch: o.Watch.complete(), ledger: newLedger(), fates: map[string][][]byte{}}
 	if err := w.start(ctx, o); err != nil {
 		w.Close()
 		return nil, err
 	}
 	return w, nil
+}
+
+// complete sets functions that do nothing where there are none.
+func (w Watch) complete() Watch {
+	if w.Answered == nil {
+		w.Answered = func(thingparktest.Result) {}
+	}
+	if w.Arrived == nil {
+		w.Arrived = func(Arrival) {}
+	}
+	if w.Sent == nil {
+		w.Sent = func(string) {}
+	}
+	if w.Taken == nil {
+		w.Taken = func(thingparktest.Downlink) {}
+	}
+	return w
 }
 
 func (w *World) start(ctx context.Context, o WorldOptions) (err error) {
@@ -73,7 +112,10 @@ func (w *World) start(ctx context.Context, o WorldOptions) (err error) {
 	}
 	if w.LRC, err = thingparktest.NewLRC(thingparktest.LRCOptions{
 		Keys:       map[string]string{asID: asKey},
-		OnDownlink: func(d thingparktest.Downlink) { w.commands.arrive(d.CorrelationID) },
+		OnDownlink: func(d thingparktest.Downlink) {
+			w.watch.Taken(d)
+			w.commands.arrive(d.CorrelationID)
+		},
 	}); err != nil {
 		return fmt.Errorf("simulated ThingPark: %w", err)
 	}
@@ -109,7 +151,12 @@ func (w *World) uplink(p *paho.Publish) {
 		}
 		return
 	}
-	w.ledger.arrive(root.Get("DevEUI").String(), uint32(root.Get("FCntUp").Uint()), now)
+	a := Arrival{Topic: p.Topic, DevEUI: root.Get("DevEUI").String(), FCntUp: uint32(root.Get("FCntUp").Uint()), Time: now}
+	if p.Properties != nil {
+		a.ID = p.Properties.User.Get("sluice-id")
+	}
+	w.watch.Arrived(a)
+	w.ledger.arrive(a.DevEUI, a.FCntUp, now)
 }
 
 // Close ends the world and waits for it.
@@ -178,6 +225,7 @@ type Load = thingparktest.Load
 // them.
 func (w *World) Post(ctx context.Context, l Load) error {
 	return w.fleet.Run(ctx, l, func(r thingparktest.Result) {
+		w.watch.Answered(r)
 		w.ledger.answer(r.DevEUI, r.FCntUp, r.Start, r.Accepted())
 	})
 }
@@ -192,6 +240,7 @@ func (w *World) Command(ctx context.Context, i int) error {
 	if err := w.cloud.send(ctx, eui, []byte(document)); err != nil {
 		return err
 	}
+	w.watch.Sent(correlation)
 	w.commands.send(correlation)
 	return nil
 }
@@ -204,6 +253,17 @@ func (w *World) Publish(ctx context.Context, devEUI string, document []byte) err
 
 // Replayed is how many uplinks arrived that were marked as replayed.
 func (w *World) Replayed() int { return int(w.replayed.Load()) }
+
+// PostChanged posts the next report of device i with its document changed,
+// and accounts for it.
+func (w *World) PostChanged(ctx context.Context, i int, change func(document []byte) []byte) thingparktest.Result {
+	report := w.fleet.Make(sluice.KindUplink, thingparktest.Typed, i)
+	report.Body = change(report.Body)
+	r := w.fleet.Send(ctx, report)
+	w.watch.Answered(r)
+	w.ledger.answer(r.DevEUI, r.FCntUp, r.Start, r.Accepted())
+	return r
+}
 
 // Rejections returns the DevEUI_downlink_Rejected documents that arrived at the
 // cloud application.
