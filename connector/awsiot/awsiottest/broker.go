@@ -29,6 +29,7 @@ type broker struct {
 	refuse      atomic.Uint32 // a reason code, 0 for none
 
 	refusePersistent atomic.Bool
+	wire             wireFaults
 
 	mu       sync.Mutex
 	sessions map[string]*session     // by client id
