@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -37,14 +38,17 @@ func Build(dir string, race bool) (binary string, err error) {
 	return binary, nil
 }
 
-// FreePort returns an address that nobody listens on.
+// FreePort returns an address that nobody listens on. It is below the ports
+// that systems give to clients, so that no client takes it while the program
+// is down.
 func FreePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 15_000+rand.IntN(15_000)))
+		if err == nil {
+			return l.Addr().String(), l.Close()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return "", errors.New("no port is free")
 }
 
 // Process is a running `sluice serve`.
