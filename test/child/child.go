@@ -194,3 +194,6 @@ func (p *Process) Counters(ctx context.Context, id string) (sluice.Counters, err
 	err := p.API.Do(ctx, "GET", "/connections/"+id+"/metrics", nil, &v)
 	return v.Total, err
 }
+
+// PID is the process's id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
