@@ -111,7 +111,7 @@ func (w *World) start(ctx context.Context, o WorldOptions) (err error) {
 		return fmt.Errorf("AWS emulator: %w", err)
 	}
 	if w.LRC, err = thingparktest.NewLRC(thingparktest.LRCOptions{
-		Keys:       map[string]string{asID: asKey},
+		Keys: map[string]string{asID: asKey},
 		OnDownlink: func(d thingparktest.Downlink) {
 			w.watch.Taken(d)
 			w.commands.arrive(d.CorrelationID)
@@ -279,6 +279,10 @@ func (w *World) Fates(kind string) [][]byte {
 
 // DevEUI is that of device i, in upper case.
 func (w *World) DevEUI(i int) string { return w.fleet.DevEUI(i) }
+
+// Err tells why the cloud application has lost its link: then it is not known
+// what arrived.
+func (w *World) Err() error { return w.cloud.err() }
 
 // Settled reports whether everything accepted and sent has arrived.
 func (w *World) Settled() bool {

@@ -180,10 +180,10 @@ func (w *world) make(ctx context.Context, f schedule.Fault, told *oracle.Fault) 
 		w.wire.CutAfter(f.N, proxy.Both)
 	case schedule.DropPubacks:
 		told.Pubacks = f.N
-		w.AWS.DropPubacks(f.N)
+		w.AWS.FailPubacks(f.N, 0, sluices)
 	case schedule.CutInPuback:
 		told.Links = f.N
-		w.AWS.CutInPuback(f.N)
+		w.AWS.FailPubacks(0, f.N, sluices)
 	case schedule.Disconnect:
 		w.Cut(byte(f.N))
 	case schedule.RestartKept, schedule.RestartLost:
@@ -222,7 +222,6 @@ func (w *world) calm() {
 	w.wire.Refuse(false)
 	w.AWS.RefuseConnects(0)
 	w.AWS.ClearFaults()
-	w.AWS.DropPubacks(0)
-	w.AWS.CutInPuback(0)
+	w.AWS.FailPubacks(0, 0, sluices)
 	w.LRC.Set(thingparktest.Answer{})
 }

@@ -221,7 +221,7 @@ func journalled(ctx context.Context, dir string) (map[oracle.Report]bool, error)
 		return nil, err
 	}
 	state := stream.CachedInfo().State
-	for seq := state.FirstSeq; seq <= state.LastSeq; seq++ {
+	for seq := max(1, state.FirstSeq); seq <= state.LastSeq; seq++ {
 		m, err := stream.GetMsg(ctx, seq)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			continue
@@ -239,4 +239,3 @@ func journalled(ctx context.Context, dir string) (map[oracle.Report]bool, error)
 	}
 	return found, nil
 }
-

@@ -264,6 +264,9 @@ func (w *world) judge(ctx context.Context, e oracle.Ending) (wrong []string) {
 	if e.Counters, err = w.api().Counters(ctx, w.ConnectionID); err != nil {
 		wrong = append(wrong, err.Error())
 	}
+	if err := w.Err(); err != nil {
+		wrong = append(wrong, "the test itself: "+err.Error())
+	}
 	if err := w.api().Terminate(); err != nil {
 		wrong = append(wrong, err.Error())
 	}

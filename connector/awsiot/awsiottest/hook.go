@@ -266,14 +266,22 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 		return pk, packets.ErrRejectPacket
 	}
 	h.broker.publish(newMessage(cl.ID, pk))
-	if pk.FixedHeader.Qos > 0 && !h.dropsPuback() && !h.broker.wire.cutsPuback(cl, pk.PacketID) {
+	if pk.FixedHeader.Qos > 0 && !h.dropsPuback() && !h.broker.wire.fails(cl, pk.PacketID) {
 		h.puback(cl, pk.PacketID, packets.CodeSuccess)
 	}
 	return pk, packets.ErrRejectPacket
 }
 
 func (h *hook) dropsPuback() bool {
-	return takeOne(&h.broker.dropPubacks)
+	for {
+		n := h.broker.dropPubacks.Load()
+		if n <= 0 {
+			return false
+		}
+		if h.broker.dropPubacks.CompareAndSwap(n, n-1) {
+			return true
+		}
+	}
 }
 
 func (h *hook) puback(cl *mqtt.Client, id uint16, code packets.Code) {

@@ -2,7 +2,7 @@ package awsiottest
 
 import (
 	"net"
-	"sync/atomic"
+	"sync"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -11,35 +11,45 @@ import (
 // wireFaults are faults of the broker's links that nothing but the broker can
 // make: from outside, TLS hides where a packet begins.
 type wireFaults struct {
-	cutPubacks atomic.Int64
+	mu        sync.Mutex
+	drop, cut int                        // of the next PUBACKs
+	match     func(clientID string) bool // for whom
 }
 
-// CutInPuback makes the broker break the connection in the middle of each of
-// the next n PUBACKs: it has taken the publish, and its client has a part of
-// the answer.
-func (s *Server) CutInPuback(n int) { s.broker.wire.cutPubacks.Store(int64(n)) }
-
-// cutsPuback breaks the connection in the middle of a PUBACK, when it is to.
-func (w *wireFaults) cutsPuback(cl *mqtt.Client, id uint16) bool {
-	if !takeOne(&w.cutPubacks) {
-		return false
-	}
-	_ = writeRaw(cl, []byte{packets.Puback << 4, 2, byte(id >> 8)}) // the last byte is missing
-	sever(cl)
-	return true
+// FailPubacks makes the broker take publishes of the client ids that match
+// picks, drop the next so many of their PUBACKs, and then break the connection
+// in the middle of each of the next so many. Zeros end it.
+func (s *Server) FailPubacks(drop, cut int, match func(clientID string) bool) {
+	w := &s.broker.wire
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.drop, w.cut, w.match = drop, cut, match
 }
 
-// takeOne takes one of n, where there is one.
-func takeOne(n *atomic.Int64) bool {
-	for {
-		left := n.Load()
-		if left <= 0 {
-			return false
-		}
-		if n.CompareAndSwap(left, left-1) {
-			return true
-		}
+// fails drops a PUBACK, or breaks the connection in the middle of it, when it
+// is to.
+func (w *wireFaults) fails(cl *mqtt.Client, id uint16) bool {
+	drops, cuts := w.take(cl.ID)
+	if cuts {
+		_ = writeRaw(cl, []byte{packets.Puback << 4, 2, byte(id >> 8)}) // the last byte is missing
+		sever(cl)
 	}
+	return drops || cuts
+}
+
+func (w *wireFaults) take(clientID string) (drops, cuts bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.drop+w.cut == 0 || !w.match(clientID):
+	case w.drop > 0:
+		w.drop--
+		drops = true
+	default:
+		w.cut--
+		cuts = true
+	}
+	return drops, cuts
 }
 
 // sever resets a client's connection without a word.

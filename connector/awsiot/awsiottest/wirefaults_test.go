@@ -8,12 +8,21 @@ import (
 	"sluice/connector/awsiot/awsiottest"
 )
 
-func TestCutInPuback(t *testing.T) {
+func TestFailPubacks(t *testing.T) {
 	s := start(t, awsiottest.Options{})
 	watcher := connect(t, s, dialer{id: "watcher"})
 	watcher.subscribe(t, "t")
 	c := connect(t, s, dialer{id: "c"})
-	s.CutInPuback(1)
+	s.FailPubacks(1, 1, func(id string) bool { return id == "c" })
+	if _, err := watcher.publish(t, "other", nil); err != nil {
+		t.Errorf("another client: %v", err)
+	}
+	if err := c.publishRaw(&paho.Publish{Topic: "t", QoS: 1, Payload: []byte("dropped")}); err != nil {
+		t.Fatal(err)
+	}
+	if got := watcher.receive(t); string(got.Payload) != "dropped" {
+		t.Errorf("received %q", got.Payload)
+	}
 	if err := c.publishRaw(&paho.Publish{Topic: "t", QoS: 1, Payload: []byte("x")}); err != nil {
 		t.Fatal(err)
 	}
