@@ -34,6 +34,9 @@ type WorldOptions struct {
 	AWS awsiottest.Options
 	// Watch sees what happens, beside the world's own ledger.
 	Watch Watch
+	// Clock is that of the simulated ThingPark, and of AWS where AWS has none
+	// of its own; default time.Now.
+	Clock sluice.Clock
 }
 
 // Watch sees each report and command. Its functions may be nil; they are
@@ -65,6 +68,7 @@ type World struct {
 
 	devices  int
 	watch    Watch
+	clock    sluice.Clock
 	cloud    *cloud
 	ledger   *ledger
 	fleet    *thingparktest.Fleet
@@ -81,7 +85,7 @@ func NewWorld(ctx context.Context, o WorldOptions) (*World, error) {
 	if o.Devices <= 0 {
 		o.Devices = 50
 	}
-	w := &World{devices: o.Devices, watch: o.Watch.complete(), ledger: newLedger(), fates: map[string][][]byte{}}
+	w := &World{devices: o.Devices, watch: o.Watch.complete(), clock: o.Clock, ledger: newLedger(), fates: map[string][][]byte{}}
 	if err := w.start(ctx, o); err != nil {
 		w.Close()
 		return nil, err
@@ -107,6 +111,9 @@ func (w Watch) complete() Watch {
 }
 
 func (w *World) start(ctx context.Context, o WorldOptions) (err error) {
+	if o.AWS.Clock == nil {
+		o.AWS.Clock = o.Clock
+	}
 	if w.AWS, err = awsiottest.NewServer(o.AWS); err != nil {
 		return fmt.Errorf("AWS emulator: %w", err)
 	}
@@ -196,7 +203,7 @@ func (w *World) Configure(ctx context.Context, api REST, change func(configurati
 	}
 	w.NetworkID, w.ConnectionID = network.ID, connection.ID
 	fleet, err := thingparktest.NewFleet(thingparktest.FleetOptions{
-		URL: api.Base + "/ingest/" + network.ID, ASID: asID, ASKey: asKey, Devices: w.devices, Concurrency: 64,
+		URL: api.Base + "/ingest/" + network.ID, ASID: asID, ASKey: asKey, Devices: w.devices, Concurrency: 64, Clock: w.clock,
 	})
 	w.fleet = fleet
 	return err

@@ -63,12 +63,13 @@ type world struct {
 	process *child.Process
 	token   string
 	output  []string // of processes that have ended
+	answers map[int]int
 }
 
 // newWorld starts the world, and a Sluice with an open connection of so many
 // sessions on a data directory; wrap is a program to run it under.
 func newWorld(ctx context.Context, data string, devices, sessions int, wrap ...string) (*world, error) {
-	w := &world{oracle: oracle.New(), devices: devices, data: data}
+	w := &world{oracle: oracle.New(), devices: devices, data: data, answers: map[int]int{}}
 	err := w.start(ctx, sessions, wrap)
 	if err != nil {
 		w.close()
@@ -109,6 +110,7 @@ func (w *world) start(ctx context.Context, sessions int, wrap []string) (err err
 func (w *world) watch() demo.Watch {
 	return demo.Watch{
 		Answered: func(r thingparktest.Result) {
+			w.count(r.Status)
 			w.oracle.Answered(oracle.Report{DevEUI: r.DevEUI, FCntUp: r.FCntUp}, r.Start, r.Start.Add(r.Took), r.Accepted())
 		},
 		Arrived: func(a demo.Arrival) {
@@ -117,6 +119,19 @@ func (w *world) watch() demo.Watch {
 		Sent:  func(id string) { w.oracle.Sent(id, time.Now()) },
 		Taken: func(d thingparktest.Downlink) { w.oracle.Taken(d.CorrelationID, time.Now()) },
 	}
+}
+
+// count counts the answers to reports by their status; 0 is none.
+func (w *world) count(status int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.answers[status]++
+}
+
+func (w *world) answered(status int) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.answers[status]
 }
 
 func (w *world) close() {
@@ -273,6 +288,11 @@ func (w *world) judge(ctx context.Context, e oracle.Ending) (wrong []string) {
 	for _, word := range []string{"DATA RACE", "panic:"} {
 		if strings.Contains(w.written(), word) {
 			wrong = append(wrong, "Sluice wrote "+word)
+		}
+	}
+	for status, n := range w.answers {
+		if status != 0 && status != 200 && status != 503 {
+			wrong = append(wrong, fmt.Sprintf("%d reports were answered %d", n, status))
 		}
 	}
 	return append(wrong, w.oracle.Judge(e)...)
