@@ -117,8 +117,13 @@ func (w *World) start(ctx context.Context, o WorldOptions) (err error) {
 	if w.AWS, err = awsiottest.NewServer(o.AWS); err != nil {
 		return fmt.Errorf("AWS emulator: %w", err)
 	}
+	deviation := time.Duration(0) // its own default
+	if o.Clock != nil {
+		deviation = -1 // a clock that steps does so between two who look at it
+	}
 	if w.LRC, err = thingparktest.NewLRC(thingparktest.LRCOptions{
-		Keys: map[string]string{asID: asKey},
+		Keys:  map[string]string{asID: asKey},
+		Clock: o.Clock, MaxTimeDeviation: deviation,
 		OnDownlink: func(d thingparktest.Downlink) {
 			w.watch.Taken(d)
 			w.commands.arrive(d.CorrelationID)

@@ -63,6 +63,9 @@ func TestClockSteps(t *testing.T) {
 		wrong = append(wrong, err.Error())
 	}
 	wrong = append(wrong, w.oracle.Judge(oracle.Ending{Counters: bridge.Counters(w.ConnectionID)})...)
+	for _, r := range w.Rejections() {
+		wrong = append(wrong, "refused: "+string(r))
+	}
 	if len(wrong) > 0 {
 		t.Error(strings.Join(wrong, "\n"))
 	}

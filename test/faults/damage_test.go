@@ -89,6 +89,8 @@ func (w *world) damaged(ctx context.Context, d damage, random *rand.Rand) (hit s
 	if err := w.Post(ctx, demo.Load{Rate: 400, Count: 300}); err != nil {
 		return "", err
 	}
+	// What the position on the disk does not know yet, nobody can miss.
+	sleep(ctx, oracle.BookLag)
 	err = w.kill(func() error {
 		files, err := filepath.Glob(filepath.Join(w.data, "journal", "jetstream", "*", "streams", d.pattern))
 		if err != nil || len(files) == 0 {

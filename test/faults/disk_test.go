@@ -33,18 +33,21 @@ func smallDisk(t *testing.T, size string) string {
 
 // fill takes all of a disk but so many bytes.
 func fill(dir string, leave int64) (remove func() error, err error) {
-	var s syscall.Statfs_t
-	if err := syscall.Statfs(dir, &s); err != nil {
-		return nil, err
-	}
 	name := filepath.Join(dir, "ballast")
 	f, err := os.Create(name)
 	if err != nil {
 		return nil, err
 	}
-	size := int64(s.Bavail)*int64(s.Bsize) - leave
-	err = errors.Join(syscall.Fallocate(int(f.Fd()), 0, 0, size), f.Close())
-	return func() error { return os.Remove(name) }, err
+	for range 100 { // others write meanwhile
+		var s syscall.Statfs_t
+		if err = syscall.Statfs(dir, &s); err != nil {
+			break
+		}
+		if err = syscall.Fallocate(int(f.Fd()), 0, 0, int64(s.Bavail)*int64(s.Bsize)-leave); !errors.Is(err, syscall.ENOSPC) {
+			break
+		}
+	}
+	return func() error { return os.Remove(name) }, errors.Join(err, f.Close())
 }
 
 // TestDiskFull fills the disk below a Sluice while reports flow: first into

@@ -205,7 +205,7 @@ func (w *world) make(ctx context.Context, f schedule.Fault, told *oracle.Fault) 
 		told.Crash = true
 		return w.kill(func() error { sleep(ctx, f.For); return nil })
 	case schedule.RestartSluice:
-		return w.restart()
+		return w.restart(ctx)
 	case schedule.SlowDownlinks:
 		w.LRC.Set(thingparktest.Answer{Delay: time.Duration(f.N) * time.Millisecond})
 		sleep(ctx, f.For)

@@ -174,10 +174,17 @@ func (w *world) kill(between func() error) error {
 	return w.again((*child.Process).Kill, between)
 }
 
-// restart ends Sluice in order and starts it again. One that does not end in
-// time is killed.
-func (w *world) restart() error {
-	return w.again((*child.Process).Terminate, func() error { return nil })
+// restart ends Sluice in order and starts it again. One that has only just
+// begun does not know yet how to end in order.
+func (w *world) restart(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return w.again(func(p *child.Process) error {
+		if err := p.Ready(ctx); err != nil {
+			return err
+		}
+		return p.Terminate()
+	}, func() error { return nil })
 }
 
 func (w *world) again(end func(*child.Process) error, between func() error) error {
