@@ -45,6 +45,7 @@ func (a *App) open(ctx context.Context) error {
 	}
 	if a.store, err = store.Open(ctx, store.Options{
 		Conn: js.writes, Reads: js.reads, WayAge: journal.DefaultHistory, Sealer: key, ForgetSecrets: o.ForgetSecrets, Clock: o.Clock, Log: o.Log,
+		Failing: func() { a.journal.Doubt() }, // it runs only when the journal is open
 	}); err != nil {
 		return err
 	}
