@@ -37,7 +37,10 @@ func TestDamagedFiles(t *testing.T) {
 		{"BOOKS/msgs/*.blk", true, 0, true},
 		{"BOOKS/meta.inf", true, 0, true},
 	} {
-		t.Run(fmt.Sprintf("%d", i), func(t *testing.T) { runDamage(t, d) })
+		t.Run(fmt.Sprintf("%d", i), func(t *testing.T) {
+			t.Parallel()
+			runDamage(t, d)
+		})
 	}
 }
 

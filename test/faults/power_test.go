@@ -68,7 +68,7 @@ func TestPowerLoss(t *testing.T) {
 		t.Fatal(err)
 	}
 	blackout := blackout{t: t, w: w, dir: dir, trace: trace, configured: configured}
-	blackout.run(int(number("SLUICE_CUTS", 40)))
+	blackout.run(int(number("SLUICE_CUTS", 30)))
 }
 
 // blackout looks at what losses of power leave.
