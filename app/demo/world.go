@@ -45,6 +45,7 @@ type Watch struct {
 	Answered func(thingparktest.Result)     // a report was posted
 	Arrived  func(Arrival)                  // an uplink reached the cloud application, one after another
 	Sent     func(id string)                // AWS has taken a command
+	Told     func(id string)                // the fate of a command reached the cloud application: its sluice-id
 	Taken    func(d thingparktest.Downlink) // ThingPark has taken a downlink
 }
 
@@ -104,6 +105,9 @@ func (w Watch) complete() Watch {
 	if w.Sent == nil {
 		w.Sent = func(string) {}
 	}
+	if w.Told == nil {
+		w.Told = func(string) {}
+	}
 	if w.Taken == nil {
 		w.Taken = func(thingparktest.Downlink) {}
 	}
@@ -159,16 +163,23 @@ func (w *World) uplink(p *paho.Publish) {
 				w.mu.Lock()
 				w.fates[kind] = append(w.fates[kind], bytes.Clone(payload))
 				w.mu.Unlock()
+				w.watch.Told(sluiceID(p))
 			}
 		}
 		return
 	}
 	a := Arrival{Topic: p.Topic, DevEUI: root.Get("DevEUI").String(), FCntUp: uint32(root.Get("FCntUp").Uint()), Time: now}
-	if p.Properties != nil {
-		a.ID = p.Properties.User.Get("sluice-id")
-	}
+	a.ID = sluiceID(p)
 	w.watch.Arrived(a)
 	w.ledger.arrive(a.DevEUI, a.FCntUp, now)
+}
+
+// sluiceID is the id that a message carries, "" for none.
+func sluiceID(p *paho.Publish) string {
+	if p.Properties == nil {
+		return ""
+	}
+	return p.Properties.User.Get("sluice-id")
 }
 
 // Close ends the world and waits for it.

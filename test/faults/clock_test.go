@@ -62,7 +62,7 @@ func TestClockSteps(t *testing.T) {
 	} else if err := w.fresh(ctx); err != nil {
 		wrong = append(wrong, err.Error())
 	}
-	wrong = append(wrong, w.oracle.Judge(oracle.Ending{Counters: bridge.Counters(w.ConnectionID)})...)
+	wrong = append(wrong, w.oracle.Judge(oracle.Ending{Counters: w.counted(ctx)})...)
 	for _, r := range w.Rejections() {
 		wrong = append(wrong, "refused: "+string(r))
 	}

@@ -117,6 +117,7 @@ func (w *world) watch() demo.Watch {
 			w.oracle.Arrived(oracle.Report{DevEUI: a.DevEUI, FCntUp: a.FCntUp}, a.ID, a.Time)
 		},
 		Sent:  func(id string) { w.oracle.Sent(id, time.Now()) },
+		Told:  w.oracle.Told,
 		Taken: func(d thingparktest.Downlink) { w.oracle.Taken(d.CorrelationID, time.Now()) },
 	}
 }
@@ -282,10 +283,12 @@ func (w *world) fresh(ctx context.Context) error {
 
 // judge ends Sluice and hands everything to the oracle.
 func (w *world) judge(ctx context.Context, e oracle.Ending) (wrong []string) {
-	var err error
-	if e.Counters, err = w.api().Counters(ctx, w.ConnectionID); err != nil {
+	e.Counters = w.counted(ctx)
+	dead, err := w.quarantined(ctx)
+	if err != nil {
 		wrong = append(wrong, err.Error())
 	}
+	e.Dead = dead
 	if err := w.Err(); err != nil {
 		wrong = append(wrong, "the test itself: "+err.Error())
 	}
@@ -303,6 +306,47 @@ func (w *world) judge(ctx context.Context, e oracle.Ending) (wrong []string) {
 		}
 	}
 	return append(wrong, w.oracle.Judge(e)...)
+}
+
+// counted returns the counters once they say what has arrived: the fate of the
+// last command may be on its way. What they never say the oracle will tell.
+func (w *world) counted(ctx context.Context) (c sluice.Counters) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	_ = until(ctx, "the counters", func() bool {
+		got, err := w.api().Counters(ctx, w.ConnectionID)
+		if err == nil {
+			c = got
+		}
+		return err == nil && c.Pending == 0 && c.Delivered == w.oracle.Arrivals()
+	})
+	return c
+}
+
+// quarantine is what Sluice gave up, with the reasons.
+type quarantine map[oracle.Report]string
+
+func (q quarantine) Dead(r oracle.Report) string { return q[r] }
+
+func (w *world) quarantined(ctx context.Context) (quarantine, error) {
+	q, api := quarantine{}, w.api().API
+	path := "/connections/" + w.ConnectionID + "/quarantine"
+	var list []struct {
+		Number uint64
+		Reason string
+	}
+	if err := api.Do(ctx, "GET", path+"?perPage=100", nil, &list); err != nil {
+		return q, err
+	}
+	for _, e := range list {
+		_, document, err := api.Raw(ctx, "GET", fmt.Sprintf("%s/%d", path, e.Number), nil)
+		if err != nil {
+			return q, err
+		}
+		root := gjson.GetBytes(document, "document.DevEUI_uplink")
+		q[oracle.Report{DevEUI: root.Get("DevEUI").String(), FCntUp: uint32(root.Get("FCntUp").Uint())}] = e.Reason
+	}
+	return q, nil
 }
 
 // until waits until done, as long as patience lasts.

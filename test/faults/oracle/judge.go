@@ -168,15 +168,16 @@ func (o *Oracle) counted(v *verdict, e Ending) {
 			}
 		}
 	}
-	c, lost := e.Counters, uint64(e.Lost)
+	c, lost, told := e.Counters, uint64(e.Lost), uint64(len(o.told))
+	arrived += told
 	if !c.Holds() {
 		v.add("the law does not hold at the end: %+v", c)
 	}
 	if c.Pending != 0 {
 		v.add("%d reports are pending at the end", c.Pending)
 	}
-	if c.Received < accepted || c.Received > uint64(len(o.reports)) {
-		v.add("Sluice received %d, by its own count; %d were accepted of %d posted", c.Received, accepted, len(o.reports))
+	if c.Received < accepted+told || c.Received > uint64(len(o.reports))+told {
+		v.add("Sluice received %d, by its own count; %d were accepted of %d posted, and %d fates told", c.Received, accepted, len(o.reports), told)
 	}
 	// What was delivered, and then lost by damage before its position was
 	// written, may have been counted as lost.

@@ -98,7 +98,8 @@ type Oracle struct {
 	order    map[string][]Report // of each device, by first arrival
 	ids      map[string]Report
 	commands map[string]*command
-	again    int // commands that ThingPark got another time
+	told     map[string]bool // fates of commands, by their ids
+	again    int             // commands that ThingPark got another time
 	faults   []Fault
 	broken   []string // looks at which the law did not hold
 }
@@ -106,7 +107,7 @@ type Oracle struct {
 // New makes an oracle that has seen nothing.
 func New() *Oracle {
 	return &Oracle{
-		reports: map[Report]*fate{}, order: map[string][]Report{}, ids: map[string]Report{}, commands: map[string]*command{},
+		reports: map[Report]*fate{}, order: map[string][]Report{}, ids: map[string]Report{}, commands: map[string]*command{}, told: map[string]bool{},
 	}
 }
 
@@ -171,6 +172,25 @@ func (o *Oracle) Taken(id string, at time.Time) {
 		return
 	}
 	c.taken = at
+}
+
+// Told notes that the fate of a command arrived at the subscriber, with the id
+// that it carries: Sluice counts it as it counts reports.
+func (o *Oracle) Told(id string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.told[id] = true
+}
+
+// Arrivals is how many reports and fates have arrived, each counted once.
+func (o *Oracle) Arrivals() uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n := uint64(len(o.told))
+	for _, rs := range o.order {
+		n += uint64(len(rs))
+	}
+	return n
 }
 
 func (o *Oracle) command(id string) *command {

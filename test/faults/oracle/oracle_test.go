@@ -34,7 +34,8 @@ func story() (*oracle.Oracle, oracle.Ending) {
 	o.Fault(oracle.Fault{Name: "kill -9", From: at(4), To: at(5), Crash: true, Sessions: 1})
 	o.Sent("c1", at(1))
 	o.Taken("c1", at(2))
-	return o, oracle.Ending{Counters: sluice.Counters{Received: 5, Delivered: 4, Failed: 1}}
+	o.Told("fate1")
+	return o, oracle.Ending{Counters: sluice.Counters{Received: 6, Delivered: 5, Failed: 1}}
 }
 
 func TestAllIsWell(t *testing.T) {
@@ -86,16 +87,16 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 		}, "at 12:00:04.000 the law did not hold"},
 		"the law": {func(_ *oracle.Oracle, e *oracle.Ending) { e.Counters.Received++ }, "the law does not hold at the end"},
 		"pending": {func(_ *oracle.Oracle, e *oracle.Ending) {
-			e.Counters.Received, e.Counters.Pending = 6, 1
+			e.Counters.Received, e.Counters.Pending = 7, 1
 		}, "1 reports are pending"},
 		"not received": {func(_ *oracle.Oracle, e *oracle.Ending) {
 			e.Counters = sluice.Counters{Received: 3, Delivered: 3}
-		}, "Sluice received 3, by its own count; 4 were accepted of 5 posted"},
+		}, "Sluice received 3, by its own count; 4 were accepted of 5 posted, and 1 fates told"},
 		"delivered wrongly counted": {func(_ *oracle.Oracle, e *oracle.Ending) {
-			e.Counters = sluice.Counters{Received: 5, Delivered: 3, Failed: 2}
-		}, "Sluice delivered 3, by its own count; 4 arrived"},
+			e.Counters = sluice.Counters{Received: 6, Delivered: 4, Failed: 2}
+		}, "Sluice delivered 4, by its own count; 5 arrived"},
 		"expired": {func(_ *oracle.Oracle, e *oracle.Ending) {
-			e.Counters = sluice.Counters{Received: 5, Delivered: 4, Expired: 1}
+			e.Counters = sluice.Counters{Received: 6, Delivered: 5, Expired: 1}
 		}, "nothing could expire"},
 		"a command":                 {func(o *oracle.Oracle, _ *oracle.Ending) { o.Sent("c2", at(3)) }, "LOST: command c2, taken by the cloud at 12:00:03.000"},
 		"more than damage may cost": {func(_ *oracle.Oracle, e *oracle.Ending) { e.Lost, e.MayLose = 2, 1 }, "damage cost 2 reports, at most 1"},
