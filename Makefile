@@ -3,6 +3,7 @@
 # make check  format, vet, staticcheck, known vulnerabilities
 # make build  bin/sluice
 # make bench  Sluice against a bare bridge, and what else is installed
+# make faults N=100 schedules of faults, from FIRST=1 on; SEED=n repeats one
 # make kill   the kill -9 test, 20 times in a row
 # make fuzz   each fuzz target for FUZZTIME (default 30s)
 
@@ -12,7 +13,7 @@ FUZZTIME ?= 30s
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LOG ?= /tmp/sluice-test.$(shell id -u).log
 
-.PHONY: demo build test check peers fuzz bench kill
+.PHONY: demo build test check peers fuzz bench kill faults
 
 demo:
 	$(GO) run ./cmd/sluice demo
@@ -71,3 +72,13 @@ bench:
 
 kill:
 	$(GO) test -race -count=20 -timeout 30m -run '^TestKill$$' ./test
+
+# A failing seed is printed with its schedule and what was wrong. CUTS=0 cuts
+# the power at every sync.
+N ?= 100
+FIRST ?= 1
+SEED ?=
+CUTS ?= 200
+faults:
+	SLUICE_SEEDS=$(N) SLUICE_FIRST=$(FIRST) SLUICE_SEED=$(SEED) SLUICE_CUTS=$(CUTS) \
+		$(GO) test -timeout 24h -v $(if $(SEED),-run '^TestSeeds$$') ./test/faults 2>&1 | grep -v '^=== '; exit $${PIPESTATUS[0]}

@@ -45,6 +45,7 @@ func (a *App) open(ctx context.Context) error {
 	}
 	if a.store, err = store.Open(ctx, store.Options{
 		Conn: js.writes, Reads: js.reads, WayAge: journal.DefaultHistory, Sealer: key, ForgetSecrets: o.ForgetSecrets, Clock: o.Clock, Log: o.Log,
+		Failing: func() { a.journal.Doubt() }, // it runs only when the journal is open
 	}); err != nil {
 		return err
 	}
@@ -62,13 +63,17 @@ func (a *App) open(ctx context.Context) error {
 	a.backups = js.backups
 	if a.journal, err = journal.Open(ctx, journal.Options{
 		Conn: js.writes, Reads: js.reads, Quarantine: js.quarantine, Dir: dir.Path(), Restart: js.server.Restart,
-		Damage: js.damage(), Restored: restoredFrom(dir),
+		Names: js.server.Names(journal.Stream).Sync, Damage: js.damage(), Restored: restoredFrom(dir),
 		Retention: o.Retention, History: o.History, Share: o.Share, Reserve: o.Reserve,
 		Events: a.store, Clock: o.Clock, Log: o.Log,
 		// Asked once the journal runs, when wire has made both.
 		Route: func(id string, m *sluice.Message) (string, bool) { return a.router.To(id, m) },
 		Pace:  func(id string) float64 { return a.connections.Pace(id) },
 	}); err != nil {
+		return err
+	}
+	// The streams that were made just now last.
+	if err := js.server.SyncNames(); err != nil {
 		return err
 	}
 	earlier, err := a.earlierCommands(ctx)

@@ -120,6 +120,7 @@ func (j *Journal) writeSome(pub *publisher, ps []*place) {
 		}
 		p.mu.Unlock()
 		if out[i].err != nil {
+			j.Doubt()
 			j.o.Log.Error("a position could not be written", "place", p.name.label(), "error", out[i].err)
 			j.books.changed(p, fresh)
 		}

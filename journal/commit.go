@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -200,9 +201,9 @@ func (c *committer) publish(bundles []*building) {
 			break
 		}
 	}
-	failed := false
+	failed, names := false, j.o.Names()
 	for i, b := range bundles {
-		if err := c.out[i].err; err != nil {
+		if err := cmp.Or(c.out[i].err, names); err != nil {
 			failed = true
 			c.fail(bundles[i:i+1], err)
 			continue

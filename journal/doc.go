@@ -14,7 +14,8 @@
 // # Appending
 //
 // [Journal.Append] returns nil once all its entries are on the disk: the
-// stream syncs before it acknowledges. One goroutine commits; while it does,
+// stream syncs before it acknowledges, and [Options].Names the names of its
+// files. One goroutine commits; while it does,
 // the next group gathers. A group for a few places is published message by
 // message, one for many as an atomic batch, which costs four fsyncs whatever
 // its size. Each publish names the sequence it expects the stream to be at, so

@@ -21,7 +21,15 @@ type health struct {
 	low atomic.Bool
 	// lack is how many bytes must become free before entries are taken again.
 	lack atomic.Int64
+	// others weighs what failed on other streams of the same server since it
+	// was last restarted: each stream meets the end of the disk by itself.
+	others atomic.Int64
 }
+
+// Doubt tells the journal that another stream of its server takes nothing.
+// When that is told again and again, while the disk has room, the server is
+// restarted.
+func (j *Journal) Doubt() { j.health.others.Add(1) }
 
 // enough is from where on failures show that the stream takes nothing more.
 const enough = 2

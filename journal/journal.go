@@ -25,6 +25,9 @@ const (
 	DefaultQuarantineBytes = 64 << 20
 )
 
+// Stream is the name of the stream that holds the entries.
+const Stream = "SLUICE"
+
 // Options are what [Open] needs.
 type Options struct {
 	// Conn publishes. Reads, when given, reads, so that a long read does not
@@ -68,6 +71,10 @@ type Options struct {
 	// Restored says what the journal was restored from, where this is the first
 	// Open since ("a backup of 2026-03-04 05:06 UTC"); else it is empty.
 	Restored string
+	// Names, if not nil, makes the names of the stream's files last. It is
+	// called before anything is acknowledged, and is quick where none has
+	// changed: a server syncs the blocks that it begins and not their folder.
+	Names func() error
 	// Damage are sentences on what was found damaged, and mended, before
 	// the server started. Each becomes an event.
 	Damage []string
@@ -108,6 +115,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Retention == 0 {
 		o.Retention = DefaultRetention
+	}
+	if o.Names == nil {
+		o.Names = func() error { return nil }
 	}
 	if o.Events == nil {
 		o.Events = noEvents{}

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	streamEntries = "SLUICE"
+	streamEntries = Stream
 	streamBooks   = "BOOKS"
 )
 

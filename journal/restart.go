@@ -16,7 +16,7 @@ const (
 	restartTimeout = 5 * time.Minute
 )
 
-// restarter restarts the server when its stream takes nothing more.
+// restarter restarts the server when one of its streams takes nothing more.
 type restarter struct {
 	j     *Journal
 	tries int
@@ -30,7 +30,7 @@ func (r *restarter) check(ctx context.Context) {
 	if j.o.Restart == nil || j.health.disk.Load() != nil {
 		return
 	}
-	if j.health.failures.Load() < enough && j.health.quarantine.Load() < enough {
+	if j.health.failures.Load() < enough && j.health.quarantine.Load() < enough && j.health.others.Load() < enough {
 		if j.health.commit.Load() == nil {
 			r.tries = 0
 		}
@@ -41,7 +41,7 @@ func (r *restarter) check(ctx context.Context) {
 	}
 	r.tries++
 	defer func() { r.next = time.Now().Add(grow(firstRestart, maxRestart, r.tries, 1)) }()
-	j.o.Log.Warn("the stream takes nothing more: the server is restarted")
+	j.o.Log.Warn("a stream takes nothing more: the server is restarted")
 
 	j.committing.Lock()
 	defer j.committing.Unlock()
@@ -53,6 +53,7 @@ func (r *restarter) check(ctx context.Context) {
 	}
 	j.health.failures.Store(0)
 	j.health.quarantine.Store(0)
+	j.health.others.Store(0)
 	j.o.Events.Record(sluice.Event{
 		Level: sluice.LevelWarning, Type: sluice.EventJournalRestarted, Label: "Journal restarted",
 		Detail: "The journal could not write to the disk. Its storage was opened again.",

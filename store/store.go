@@ -40,6 +40,9 @@ type Options struct {
 	Clock         sluice.Clock // time.Now where nil
 	Rand          io.Reader    // crypto/rand where nil
 	Log           *slog.Logger // silent where nil
+	// Failing, if not nil, is called when what is written behind could not be
+	// written once more after the first time.
+	Failing func()
 }
 
 // The beats at which what is written behind is written.
@@ -124,6 +127,9 @@ func (o *Options) defaults() {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Failing == nil {
+		o.Failing = func() {}
+	}
 }
 
 // Run writes devices, things, events, ways and blobs behind until ctx ends, and
@@ -178,6 +184,8 @@ func (s *Store) beat(ctx context.Context, every time.Duration, flush, tidy func(
 		case err != nil && ctx.Err() != nil: // the last flush will tell
 		case err != nil && !failing:
 			s.options.Log.Error("the store cannot be written; what was not written is kept in memory", "error", err)
+		case err != nil:
+			s.options.Failing()
 		case err == nil && failing:
 			s.options.Log.Info("the store can be written again")
 		}

@@ -1,18 +1,10 @@
 package test
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -20,6 +12,7 @@ import (
 
 	"sluice/app/demo"
 	"sluice/connector/awsiot/awsiottest"
+	"sluice/test/child"
 )
 
 // binary is the program under test, built by TestMain: a path that is set
@@ -28,14 +21,11 @@ var binary string
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "sluice-test-")
+	if err == nil {
+		binary, err = child.Build(dir, true)
+	}
 	if err != nil {
 		panic(err)
-	}
-	binary = filepath.Join(dir, "sluice")
-	build := exec.Command("go", "build", "-race", "-o", binary, "sluice/cmd/sluice")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		panic("build the program: " + err.Error())
 	}
 	code := m.Run()
 	_ = os.RemoveAll(dir)
@@ -48,67 +38,44 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// process is a running `sluice serve`.
+// process is a running `sluice serve`, whose troubles fail the test.
 type process struct {
+	*child.Process
 	t            *testing.T
-	cmd          *exec.Cmd
 	api          demo.REST
-	exit         chan error
 	data, listen string
-
-	mu     sync.Mutex
-	stderr strings.Builder
 }
 
 // freePort returns an address that nobody listens on.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := child.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return addr
 }
 
 // serve starts `sluice serve` and waits until it is ready. It is killed at the
 // end of the test where the test does not stop it.
 func serve(t *testing.T, data, listen string, more ...string) *process {
 	t.Helper()
-	args := append([]string{"serve", "--data", data, "--listen", listen, "--drain", "10s"}, more...)
-	p := &process{t: t, cmd: exec.Command(binary, args...), exit: make(chan error, 1), data: data, listen: listen}
-	p.api.Base = "http://" + listen
-	pipe, err := p.cmd.StderrPipe()
+	c, err := child.Start(binary, data, listen, nil, more...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go p.run(pipe)
 	t.Cleanup(func() {
-		_ = p.cmd.Process.Kill() // often it has ended
-		<-p.exit
+		_ = c.Kill() // often it has ended
 		if t.Failed() {
-			t.Logf("what sluice wrote:\n%s", p.output())
+			t.Logf("what sluice wrote:\n%s", c.Output())
 		}
 	})
-	wait(t, "sluice to be ready", func() bool {
-		select {
-		case err := <-p.exit:
-			p.exit <- err
-			t.Fatalf("sluice ended at its start: %v\n%s", err, p.output())
-		default:
-		}
-		status, _, err := p.api.Raw(t.Context(), "GET", "/readyz", nil)
-		return err == nil && status == 200
-	})
-	token, err := os.ReadFile(filepath.Join(data, "admin.token"))
-	if err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := c.Ready(ctx); err != nil {
 		t.Fatal(err)
 	}
-	p.api.Token = strings.TrimSpace(string(token))
-	return p
+	return &process{Process: c, t: t, api: c.API, data: data, listen: listen}
 }
 
 // opened starts the world and a Sluice in it, with an open connection; change
@@ -130,60 +97,21 @@ func (p *process) again(more ...string) *process {
 	return serve(p.t, p.data, p.listen, more...)
 }
 
-func (p *process) run(stderr io.Reader) {
-	lines := bufio.NewScanner(stderr)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		p.mu.Lock()
-		fmt.Fprintln(&p.stderr, lines.Text())
-		p.mu.Unlock()
-	}
-	p.exit <- p.cmd.Wait()
-}
-
-func (p *process) output() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.stderr.String()
-}
+func (p *process) output() string { return p.Output() }
 
 // terminate asks the process to stop and wants it to exit with 0.
 func (p *process) terminate() {
 	p.t.Helper()
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := p.Terminate(); err != nil {
 		p.t.Fatal(err)
 	}
-	p.await(nil)
 }
 
 // kill ends the process as a power cut ends a program: with kill -9.
 func (p *process) kill() {
 	p.t.Helper()
-	if err := p.cmd.Process.Kill(); err != nil {
+	if err := p.Kill(); err != nil {
 		p.t.Fatal(err)
-	}
-	var exit *exec.ExitError
-	select {
-	case err := <-p.exit:
-		p.exit <- err
-		if !errors.As(err, &exit) {
-			p.t.Fatalf("killed, and yet it ended with %v", err)
-		}
-	case <-time.After(time.Minute):
-		p.t.Fatal("killed, and still there")
-	}
-}
-
-func (p *process) await(want error) {
-	p.t.Helper()
-	select {
-	case err := <-p.exit:
-		p.exit <- err
-		if !errors.Is(err, want) {
-			p.t.Fatalf("sluice ended with %v\n%s", err, p.output())
-		}
-	case <-time.After(time.Minute):
-		p.t.Fatalf("sluice did not end\n%s", p.output())
 	}
 }
 
@@ -232,22 +160,13 @@ func settled(t *testing.T, w *demo.World, duplicatesMayBe bool) {
 	}
 }
 
-// connectionView is what GET /connections/{id} tells.
-type connectionView struct {
-	State         string
-	Active        bool
-	Applied       bool
-	Reason        string
-	Configuration map[string]any
-}
-
-func (p *process) connection(id string) connectionView {
+func (p *process) connection(id string) child.Connection {
 	p.t.Helper()
-	var v connectionView
-	if err := p.api.Do(p.t.Context(), "GET", "/connections/"+id, nil, &v); err != nil {
+	c, err := p.Connection(p.t.Context(), id)
+	if err != nil {
 		p.t.Fatal(err)
 	}
-	return v
+	return c
 }
 
 type counters struct{ Received, Delivered, Pending, Expired, Failed, Filtered int }
@@ -258,11 +177,11 @@ func (c counters) holds() bool {
 
 func (p *process) counters(id string) counters {
 	p.t.Helper()
-	var v struct{ Total counters }
-	if err := p.api.Do(p.t.Context(), "GET", "/connections/"+id+"/metrics", nil, &v); err != nil {
+	c, err := p.Counters(p.t.Context(), id)
+	if err != nil {
 		p.t.Fatal(err)
 	}
-	return v.Total
+	return counters{int(c.Received), int(c.Delivered), int(c.Pending), int(c.Expired), int(c.Failed), int(c.Filtered)}
 }
 
 func (p *process) opened(id string) {

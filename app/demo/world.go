@@ -16,6 +16,7 @@ import (
 	"github.com/eclipse/paho.golang/paho"
 	"github.com/tidwall/gjson"
 
+	"sluice"
 	"sluice/connector/awsiot/awsiottest"
 	"sluice/network/thingpark/thingparktest"
 )
@@ -31,6 +32,30 @@ type WorldOptions struct {
 	Devices int // simulated devices; default 50
 	// AWS are the emulator's options.
 	AWS awsiottest.Options
+	// Watch sees what happens, beside the world's own ledger.
+	Watch Watch
+	// Clock is that of the simulated ThingPark, and of AWS where AWS has none
+	// of its own; default time.Now.
+	Clock sluice.Clock
+}
+
+// Watch sees each report and command. Its functions may be nil; they are
+// called by several goroutines.
+type Watch struct {
+	Answered func(thingparktest.Result)     // a report was posted
+	Arrived  func(Arrival)                  // an uplink reached the cloud application, one after another
+	Sent     func(id string)                // AWS has taken a command
+	Told     func(id string)                // the fate of a command reached the cloud application: its sluice-id
+	Taken    func(d thingparktest.Downlink) // ThingPark has taken a downlink
+}
+
+// Arrival is an uplink at the cloud application.
+type Arrival struct {
+	Topic  string
+	DevEUI string
+	FCntUp uint32
+	ID     string // sluice-id, the user property
+	Time   time.Time
 }
 
 // World is everything around a Sluice: an AWS IoT emulator with a cloud
@@ -43,6 +68,8 @@ type World struct {
 	NetworkID, ConnectionID string
 
 	devices  int
+	watch    Watch
+	clock    sluice.Clock
 	cloud    *cloud
 	ledger   *ledger
 	fleet    *thingparktest.Fleet
@@ -59,7 +86,7 @@ func NewWorld(ctx context.Context, o WorldOptions) (*World, error) {
 	if o.Devices <= 0 {
 		o.Devices = 50
 	}
-	w := &World{devices: o.Devices, ledger: newLedger(), fates: map[string][][]byte{}}
+	w := &World{devices: o.Devices, watch: o.Watch.complete(), clock: o.Clock, ledger: newLedger(), fates: map[string][][]byte{}}
 	if err := w.start(ctx, o); err != nil {
 		w.Close()
 		return nil, err
@@ -67,13 +94,44 @@ func NewWorld(ctx context.Context, o WorldOptions) (*World, error) {
 	return w, nil
 }
 
+// complete sets functions that do nothing where there are none.
+func (w Watch) complete() Watch {
+	if w.Answered == nil {
+		w.Answered = func(thingparktest.Result) {}
+	}
+	if w.Arrived == nil {
+		w.Arrived = func(Arrival) {}
+	}
+	if w.Sent == nil {
+		w.Sent = func(string) {}
+	}
+	if w.Told == nil {
+		w.Told = func(string) {}
+	}
+	if w.Taken == nil {
+		w.Taken = func(thingparktest.Downlink) {}
+	}
+	return w
+}
+
 func (w *World) start(ctx context.Context, o WorldOptions) (err error) {
+	if o.AWS.Clock == nil {
+		o.AWS.Clock = o.Clock
+	}
 	if w.AWS, err = awsiottest.NewServer(o.AWS); err != nil {
 		return fmt.Errorf("AWS emulator: %w", err)
 	}
+	deviation := time.Duration(0) // its own default
+	if o.Clock != nil {
+		deviation = -1 // a clock that steps does so between two who look at it
+	}
 	if w.LRC, err = thingparktest.NewLRC(thingparktest.LRCOptions{
-		Keys:       map[string]string{asID: asKey},
-		OnDownlink: func(d thingparktest.Downlink) { w.commands.arrive(d.CorrelationID) },
+		Keys:  map[string]string{asID: asKey},
+		Clock: o.Clock, MaxTimeDeviation: deviation,
+		OnDownlink: func(d thingparktest.Downlink) {
+			w.watch.Taken(d)
+			w.commands.arrive(d.CorrelationID)
+		},
 	}); err != nil {
 		return fmt.Errorf("simulated ThingPark: %w", err)
 	}
@@ -105,11 +163,23 @@ func (w *World) uplink(p *paho.Publish) {
 				w.mu.Lock()
 				w.fates[kind] = append(w.fates[kind], bytes.Clone(payload))
 				w.mu.Unlock()
+				w.watch.Told(sluiceID(p))
 			}
 		}
 		return
 	}
-	w.ledger.arrive(root.Get("DevEUI").String(), uint32(root.Get("FCntUp").Uint()), now)
+	a := Arrival{Topic: p.Topic, DevEUI: root.Get("DevEUI").String(), FCntUp: uint32(root.Get("FCntUp").Uint()), Time: now}
+	a.ID = sluiceID(p)
+	w.watch.Arrived(a)
+	w.ledger.arrive(a.DevEUI, a.FCntUp, now)
+}
+
+// sluiceID is the id that a message carries, "" for none.
+func sluiceID(p *paho.Publish) string {
+	if p.Properties == nil {
+		return ""
+	}
+	return p.Properties.User.Get("sluice-id")
 }
 
 // Close ends the world and waits for it.
@@ -149,7 +219,7 @@ func (w *World) Configure(ctx context.Context, api REST, change func(configurati
 	}
 	w.NetworkID, w.ConnectionID = network.ID, connection.ID
 	fleet, err := thingparktest.NewFleet(thingparktest.FleetOptions{
-		URL: api.Base + "/ingest/" + network.ID, ASID: asID, ASKey: asKey, Devices: w.devices, Concurrency: 64,
+		URL: api.Base + "/ingest/" + network.ID, ASID: asID, ASKey: asKey, Devices: w.devices, Concurrency: 64, Clock: w.clock,
 	})
 	w.fleet = fleet
 	return err
@@ -178,6 +248,7 @@ type Load = thingparktest.Load
 // them.
 func (w *World) Post(ctx context.Context, l Load) error {
 	return w.fleet.Run(ctx, l, func(r thingparktest.Result) {
+		w.watch.Answered(r)
 		w.ledger.answer(r.DevEUI, r.FCntUp, r.Start, r.Accepted())
 	})
 }
@@ -192,6 +263,7 @@ func (w *World) Command(ctx context.Context, i int) error {
 	if err := w.cloud.send(ctx, eui, []byte(document)); err != nil {
 		return err
 	}
+	w.watch.Sent(correlation)
 	w.commands.send(correlation)
 	return nil
 }
@@ -204,6 +276,17 @@ func (w *World) Publish(ctx context.Context, devEUI string, document []byte) err
 
 // Replayed is how many uplinks arrived that were marked as replayed.
 func (w *World) Replayed() int { return int(w.replayed.Load()) }
+
+// PostChanged posts the next report of device i with its document changed,
+// and accounts for it.
+func (w *World) PostChanged(ctx context.Context, i int, change func(document []byte) []byte) thingparktest.Result {
+	report := w.fleet.Make(sluice.KindUplink, thingparktest.Typed, i)
+	report.Body = change(report.Body)
+	r := w.fleet.Send(ctx, report)
+	w.watch.Answered(r)
+	w.ledger.answer(r.DevEUI, r.FCntUp, r.Start, r.Accepted())
+	return r
+}
 
 // Rejections returns the DevEUI_downlink_Rejected documents that arrived at the
 // cloud application.
@@ -219,6 +302,10 @@ func (w *World) Fates(kind string) [][]byte {
 
 // DevEUI is that of device i, in upper case.
 func (w *World) DevEUI(i int) string { return w.fleet.DevEUI(i) }
+
+// Err tells why the cloud application has lost its link: then it is not known
+// what arrived.
+func (w *World) Err() error { return w.cloud.err() }
 
 // Settled reports whether everything accepted and sent has arrived.
 func (w *World) Settled() bool {

@@ -35,7 +35,10 @@ func (c *serveCommand) Run(p *process) error {
 		Retention: c.Retention, History: c.History, Share: int64(c.Share), Reserve: int64(c.Reserve),
 		Version: versionText(), Log: log, LogEvents: true,
 	})
-	if err != nil {
+	switch {
+	case p.ctx.Err() != nil && err != nil:
+		return nil // asked to stop while it started: that is no failure
+	case err != nil:
 		return err
 	}
 	if file, created := a.TokenFile(); created {

@@ -274,15 +274,25 @@ func (b *broker) forget(s *session) {
 	}
 }
 
-// forgetAll ends every session; nobody is connected.
-func (b *broker) forgetAll() {
+// forgetSessions ends the sessions of the client ids that match picks and that
+// are not connected.
+func (b *broker) forgetSessions(match func(clientID string) bool) {
 	for id, cl := range b.mqtt.Clients.GetAll() {
+		if !match(id) || b.isLive(id) {
+			continue
+		}
 		b.mqtt.UnsubscribeClient(cl)
 		if s := b.session(id); s != nil {
 			b.forget(s)
 		}
 		b.mqtt.Clients.Delete(id)
 	}
+}
+
+func (b *broker) isLive(id string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.live[id] != nil
 }
 
 // route hands a message to each session that has subscribed to its topic, and

@@ -114,7 +114,7 @@ func (s *session) sendBatch(cl *mqtt.Client, buf *bytes.Buffer) (again time.Dura
 	if buf.Len() == 0 {
 		return again, nil
 	}
-	if s.broker.cutsPublish() {
+	if s.broker.cutsPublish(s.id) {
 		_ = writeRaw(cl, buf.Bytes()[:buf.Len()/2])
 		cl.Net.Conn.(*peer).raw.cut()
 		return 0, errCut

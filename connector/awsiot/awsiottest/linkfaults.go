@@ -20,12 +20,14 @@ import (
 //	s.DropPubacksFraction(0.05, seed)      one in twenty, the same ones for a seed
 //	s.DelayPubacks(d)                      PUBACKs come d later
 //	s.CutInPubacks(n), s.CutInPublishes(n) the next n are cut in the middle
+//	s.FailOnly(match)                      which clients the faults of packets hit
 //	s.Cut(match), s.CutAll()               connections are reset, now
 //	s.Disconnect(code, match), s.DisconnectAll(code)  with a DISCONNECT
 //	s.Stall(true)                          nothing goes in or out, until false; s.Held() says how much waits
 //	s.Slow(d)                              what goes in or out takes d longer
 //	s.CloseListeners(), s.OpenListeners()  new connections are refused
 //	s.RestartBroker(keepSessions)          all connections are lost at once
+//	s.LoseSessions(match)                  connections and sessions are lost, of some
 
 var errCut = errors.New("cut as the test asked for")
 
@@ -41,6 +43,7 @@ type linkFaults struct {
 	mu       sync.Mutex
 	fraction float64
 	random   *rand.Rand
+	only     func(clientID string) bool // nil: all
 }
 
 // takeOne takes one of a number of faults, if any is left.
@@ -56,7 +59,17 @@ func takeOne(n *atomic.Int64) bool {
 	}
 }
 
-func (f *linkFaults) dropsPuback() bool {
+// hits reports whether the faults of packets are for a client.
+func (f *linkFaults) hits(clientID string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.only == nil || f.only(clientID)
+}
+
+func (f *linkFaults) dropsPuback(clientID string) bool {
+	if !f.hits(clientID) {
+		return false
+	}
 	if takeOne(&f.dropPubacks) {
 		return true
 	}
@@ -65,8 +78,23 @@ func (f *linkFaults) dropsPuback() bool {
 	return f.fraction > 0 && f.random.Float64() < f.fraction
 }
 
-func (f *linkFaults) cutsPuback() bool  { return takeOne(&f.cutPubacks) }
-func (f *linkFaults) cutsPublish() bool { return takeOne(&f.cutPublishes) }
+func (f *linkFaults) cutsPuback(clientID string) bool {
+	return f.hits(clientID) && takeOne(&f.cutPubacks)
+}
+
+func (f *linkFaults) cutsPublish(clientID string) bool {
+	return f.hits(clientID) && takeOne(&f.cutPublishes)
+}
+
+// FailOnly restricts the faults of packets, those of DropPubacks,
+// DropPubacksFraction, CutInPubacks and CutInPublishes, to the client ids that
+// match picks; with nil they hit all.
+func (s *Server) FailOnly(match func(clientID string) bool) {
+	f := &s.broker.linkFaults
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.only = match
+}
 
 // DropPubacks makes the broker take the next n publishes of QoS 1 without
 // acknowledging them.
@@ -170,7 +198,22 @@ func (s *Server) RestartBroker(keepSessions bool) error {
 		<-p.done
 	}
 	if !keepSessions {
-		b.forgetAll()
+		b.forgetSessions(anyClient)
 	}
 	return b.listener.reopen()
+}
+
+// LoseSessions resets the connections of the client ids that match picks, and
+// forgets their sessions with all that waits in them.
+func (s *Server) LoseSessions(match func(clientID string) bool) {
+	b := s.broker
+	for _, cl := range b.connected() {
+		if match(cl.ID) {
+			p := cl.Net.Conn.(*peer)
+			p.raw.cut()
+			<-p.done
+			b.gone(p)
+		}
+	}
+	b.forgetSessions(match)
 }

@@ -231,3 +231,46 @@ func TestRestartBroker(t *testing.T) {
 		})
 	}
 }
+
+// Faults can be for some clients only.
+func TestFailOnly(t *testing.T) {
+	s := start(t, awsiottest.Options{})
+	other, c := connect(t, s, dialer{id: "other"}), connect(t, s, dialer{id: "c"})
+	s.FailOnly(func(id string) bool { return id == "c" })
+	s.CutInPubacks(1)
+	if _, err := other.publish(t, "t", nil); err != nil {
+		t.Errorf("another client: %v", err)
+	}
+	if err := c.publishRaw(&paho.Publish{Topic: "t", QoS: 1, Payload: []byte("x")}); err != nil {
+		t.Fatal(err)
+	}
+	<-c.Done() // the link is lost
+}
+
+// A session is lost with all that waits in it; others are spared.
+func TestLoseSessions(t *testing.T) {
+	s := start(t, awsiottest.Options{})
+	lasting := func(p *paho.Connect) {
+		expiry := uint32(600)
+		p.CleanStart, p.Properties = false, &paho.ConnectProperties{SessionExpiryInterval: &expiry}
+	}
+	other := connect(t, s, dialer{id: "other", change: lasting})
+	c := connect(t, s, dialer{id: "c", change: lasting})
+	c.subscribe(t, "t")
+	s.LoseSessions(func(id string) bool { return id == "c" })
+	<-c.Done()
+	if _, err := other.publish(t, "t", []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	again := connect(t, s, dialer{id: "c", change: lasting})
+	if again.connack.SessionPresent {
+		t.Fatal("the session is there")
+	}
+	again.subscribe(t, "t")
+	if _, err := other.publish(t, "t", []byte("y")); err != nil {
+		t.Fatal(err)
+	}
+	if got := again.receive(t); string(got.Payload) != "y" {
+		t.Errorf("received %q", got.Payload)
+	}
+}

@@ -31,7 +31,7 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 		b.throttle(cl, s, pk, QuotaRetained)
 	default:
 		b.publish(newMessage(cl.ID, pk))
-		if qos1 && !b.dropsPuback() {
+		if qos1 && !b.dropsPuback(cl.ID) {
 			s.answer(cl, pk.PacketID, packets.CodeSuccess)
 		}
 	}
@@ -84,7 +84,7 @@ func (b *broker) puback(cl *mqtt.Client, id uint16, code packets.Code) {
 	if code.Code >= packets.ErrUnspecifiedError.Code {
 		pk.Properties.ReasonString = explained("PUBACK", code).Reason
 	}
-	if b.cutsPuback() {
+	if b.cutsPuback(cl.ID) {
 		var buf bytes.Buffer
 		_ = pk.PubackEncode(&buf) // cannot fail: it has a packet id
 		_ = writeRaw(cl, buf.Bytes()[:buf.Len()/2])
