@@ -201,9 +201,10 @@ func (p *Pattern) Filter() string { return p.filter }
 
 // Resolve makes the topic of a document, which must be valid JSON; root is
 // the key of its root node ("DevEUI_uplink"), "" when fields are to be looked
-// up in the document itself. devEUI stands in for the field DevEUI where the
-// document has none: that of a base station's alarm. The error is a *[UnresolvedError]. The document
-// is only read, and the result does not refer to it.
+// up in the document itself. devEUI, where it is not "", is the field DevEUI,
+// however the document writes it: a device has one topic, and an LrrID stands in
+// for it in a base station's alarm. The error is a *[UnresolvedError]. The
+// document is only read, and the result does not refer to it.
 func (p *Pattern) Resolve(doc []byte, root, devEUI string) (string, error) {
 	b, err := p.Append(make([]byte, 0, len(p.text)+32), doc, root, devEUI)
 	if err != nil {

@@ -106,8 +106,9 @@ func TestStandIn(t *testing.T) {
 			t.Errorf("%s: got %q, %v; want %q", tc.text, got, err, tc.want)
 		}
 	}
-	if got, err := compile(t, "{DevEUI}").Resolve([]byte(uplink), "DevEUI_uplink", "X"); err != nil || got != "20635F0108000496" {
-		t.Errorf("a document's own: got %q, %v", got, err)
+	const location = `{"DevEUI_location":{"DevEUI":"0059ac0000000001"}}`
+	if got, err := compile(t, "{DevEUI}").Resolve([]byte(location), "DevEUI_location", "0059AC0000000001"); err != nil || got != "0059AC0000000001" {
+		t.Errorf("a device's one topic: got %q, %v", got, err)
 	}
 	if _, err := compile(t, "{DevEUI}").Resolve([]byte(alarm), "BS_alarm", ""); err == nil {
 		t.Error("nothing stands in, and it resolved")

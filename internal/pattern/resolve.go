@@ -49,11 +49,10 @@ func (e *expression) resolve(d *document) (string, bool) {
 		var value string
 		var ok bool
 		switch {
+		case a.field != nil && d.devEUI != "" && a.field.isDevEUI():
+			value, ok = d.devEUI, true
 		case a.field != nil:
 			value, ok = a.field.lookup(d)
-			if (!ok || value == "") && a.field.isDevEUI() {
-				value, ok = d.devEUI, true
-			}
 		case a.path != nil:
 			value, ok = a.path.lookup(d)
 		default:
