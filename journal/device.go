@@ -60,15 +60,64 @@ func grow(first, most time.Duration, n int, rnd float64) time.Duration {
 // enqueue makes a device ready. The lock is held.
 func (r *reader) enqueue(d *device) {
 	r.ready.push(d)
-	if r.workers < r.o.Concurrency && !r.closing {
+	switch {
+	case r.closing || r.workers >= r.o.Concurrency:
+	case r.resting > 0:
+		r.resting--
 		r.workers++
-		go r.work()
+		r.call <- struct{}{}
+	default:
+		r.workers++
+		r.hands.Go(r.work)
 	}
 }
 
-// work handles entries until none is ready.
+const (
+	// maxResting is how many goroutines of a reader wait for work, and restFor
+	// how long: a new one for each entry would have to grow its stack each time.
+	maxResting = 32
+	restFor    = time.Second
+)
+
+// work is a goroutine that handles entries. When none is ready it rests for a
+// while, if not too many do.
 func (r *reader) work() {
+	timer := time.NewTimer(restFor)
+	defer timer.Stop()
 	r.p.mu.Lock()
+	for r.handleReady() {
+		r.resting++
+		r.p.mu.Unlock()
+		timer.Reset(restFor)
+		if !r.rest(timer) {
+			return
+		}
+		r.p.mu.Lock()
+	}
+	r.p.mu.Unlock()
+}
+
+// rest waits until the goroutine is called, and reports whether it was.
+func (r *reader) rest(timer *time.Timer) bool {
+	select {
+	case <-r.call:
+		return true
+	case <-r.closed:
+	case <-timer.C:
+	}
+	r.p.mu.Lock()
+	defer r.p.mu.Unlock()
+	if r.resting > 0 {
+		r.resting--
+		return false
+	}
+	<-r.call // it was called just now: the calls are as many as those who do not rest
+	return true
+}
+
+// handleReady handles entries until none is ready, and reports whether the
+// goroutine may rest then. The lock is held, but not while the handler runs.
+func (r *reader) handleReady() bool {
 	for !r.closing && r.ready.len() > 0 {
 		d := r.ready.pop()
 		if d.queue.len() == 0 { // what is live goes first
@@ -92,7 +141,7 @@ func (r *reader) work() {
 		default:
 		}
 	}
-	r.p.mu.Unlock()
+	return !r.closing && r.resting < maxResting
 }
 
 // turn brings the first entry of a device one step on.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"sluice"
@@ -116,6 +117,8 @@ func (j *Journal) Read(ctx context.Context, name Place, o ReadOptions) error {
 		devices: map[string]*device{},
 		wake:    make(chan struct{}, 1),
 		idle:    make(chan struct{}, 1),
+		call:    make(chan struct{}, maxResting),
+		closed:  make(chan struct{}),
 	}
 	if err := r.attach(); err != nil {
 		return err
@@ -137,9 +140,11 @@ type reader struct {
 	devices   map[string]*device
 	ready     fifo[*device] // those that may have an entry handled
 	workers   int           // goroutines that handle entries
-	items     int           // entries taken and not over
-	bytes     int           // documents in memory
-	down      bool          // the handler said NotConnected last
+	resting   int           // goroutines that wait to be called
+	hands     sync.WaitGroup
+	items     int  // entries taken and not over
+	bytes     int  // documents in memory
+	down      bool // the handler said NotConnected last
 	closing   bool
 	restoring bool   // what is parked is not taken yet
 	stuck     bool   // what comes next did not fit when the floor was at
@@ -149,6 +154,9 @@ type reader struct {
 
 	wake chan struct{} // of one: there may be something to fetch
 	idle chan struct{} // of one: closing, and no worker is left
+
+	call   chan struct{} // of maxResting: to those who rest
+	closed chan struct{} // closed with closing
 }
 
 // start says that an entry is the first of a message of the stream.
@@ -180,6 +188,7 @@ func (r *reader) detach(cancel context.CancelFunc) error {
 		d.giveBack(errNoReader())
 	}
 	busy := r.workers > 0
+	close(r.closed)
 	p.mu.Unlock()
 
 	var err error
@@ -188,6 +197,9 @@ func (r *reader) detach(cancel context.CancelFunc) error {
 		if !r.wait(abandonment) {
 			err = fmt.Errorf("journal: a handler of %s does not end", p.name.label())
 		}
+	}
+	if err == nil {
+		r.hands.Wait()
 	}
 	p.mu.Lock()
 	p.reader = nil
