@@ -130,8 +130,8 @@ func (c *Connector) Check(configuration json.RawMessage) (warnings, problems []s
 	cfg.checkTopics(&bad)
 	cfg.checkEndpoints(&warn, &bad)
 	cfg.checkProtocol(&bad)
-	cfg.checkCredentials(&warn, &bad)
 	cfg.checkCertificate(c.o.Clock(), &warn, &bad)
+	cfg.checkCredentials(&warn, &bad)
 	cfg.checkRegistry(&warn, &bad)
 	for _, name := range cfg.missing { // as secrets are, once their key is lost
 		bad.add(name, "It is missing.")
