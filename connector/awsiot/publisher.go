@@ -98,11 +98,17 @@ func (d *dialer) newPublisher(id string, authenticating func()) *publisher {
 	return p
 }
 
-// knock asks for what is not there. Any answer tells that the endpoint is there
-// and, where a certificate is used, has taken it.
+// knockPath is what a lane asks for when it is opened: the shadows of a thing
+// that hardly exists. Source: AWS IoT data plane API reference,
+// ListNamedShadowsForThing.
+const knockPath = "/api/things/shadow/ListNamedShadowsForThing/sluice"
+
+// knock asks for something that needs no thing and changes nothing. Any answer,
+// also that we may not, tells that the endpoint is there and knows us; but for
+// one that tells that it does not.
 func (p *publisher) knock(ctx context.Context) error {
 	for range 2 {
-		r, err := p.request(ctx, http.MethodGet, "", "", nil)
+		r, err := p.request(ctx, http.MethodGet, &url.URL{Path: knockPath}, nil, "")
 		if err != nil {
 			return p.d.identityFailure(err)
 		}
@@ -119,15 +125,18 @@ func (p *publisher) knock(ctx context.Context) error {
 	return notConnected(sluice.ReasonAuthentication, nil, p.d.host+" does not accept the time of our signatures.", "Check the clock of this machine.")
 }
 
-// request makes a request for a topic, signed where no certificate is used.
-func (p *publisher) request(ctx context.Context, method, topic, query string, body []byte) (*http.Request, error) {
-	u := &url.URL{
-		Scheme: "https", Host: hostPort(p.d.host, p.d.port),
-		Path: "/topics/" + topic, RawPath: "/topics/" + url.PathEscape(topic), RawQuery: query,
-	}
+// request makes a request to the endpoint, signed where no certificate is used.
+func (p *publisher) request(ctx context.Context, method string, u *url.URL, body []byte, properties string) (*http.Request, error) {
+	u.Scheme, u.Host = "https", hostPort(p.d.host, p.d.port)
 	r, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
-	if err != nil || p.d.cfg.certified() {
-		return r, err
+	if err != nil {
+		return nil, err
+	}
+	if properties != "" {
+		r.Header.Set("X-Amz-Mqtt5-User-Properties", properties)
+	}
+	if p.d.cfg.certified() {
+		return r, nil
 	}
 	creds, err := p.d.identity.Retrieve(ctx)
 	if err != nil {
@@ -221,7 +230,10 @@ func (p *publisher) publish(ctx context.Context, topic string, m *sluice.Message
 	bounded, cancel := context.WithTimeout(ctx, p.d.o.PubackTimeout)
 	defer cancel()
 	defer context.AfterFunc(p.ctx, cancel)()
-	r, err := p.request(bounded, http.MethodPost, topic, "contentType=application%2Fjson&qos="+strconv.Itoa(p.d.cfg.UplinkQoS), m.Body())
+	r, err := p.request(bounded, http.MethodPost, &url.URL{
+		Path: "/topics/" + topic, RawPath: "/topics/" + url.PathEscape(topic),
+		RawQuery: "contentType=application%2Fjson&qos=" + strconv.Itoa(p.d.cfg.UplinkQoS),
+	}, m.Body(), userProperties(m))
 	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -230,7 +242,6 @@ func (p *publisher) publish(ctx context.Context, topic string, m *sluice.Message
 		f.Verdict, f.After = sluice.RetryAfter, notAuthorizedPause
 		return f
 	}
-	r.Header.Set("X-Amz-Mqtt5-User-Properties", userProperties(m))
 	before := p.answers.Load()
 	a, err := p.send(r)
 	switch {
