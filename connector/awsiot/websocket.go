@@ -132,7 +132,7 @@ func (d *dialer) correctClock(h http.Header) bool {
 	d.tell(sluice.LevelWarning, sluice.EventConfigurationOdd, "Clock wrong", "clock", "", &sluice.Failure{
 		Reason: sluice.ReasonAuthentication,
 		Message: fmt.Sprintf("The clock of this machine is %s %s that of AWS, which refuses signatures for that. They are made with AWS's time now.",
-			skew.Round(time.Second), direction),
+			skew.Round(time.Minute), direction),
 		Hint: "Set the clock, best by NTP.",
 	})
 	return true

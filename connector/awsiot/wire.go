@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"golang.org/x/net/proxy"
@@ -134,10 +135,10 @@ func proxyFailure(at, addr string, err error) *sluice.Failure {
 	f := notConnected(sluice.ReasonUnreachable, err, "", "Check that the proxy is up, and that it lets this machine connect to "+addr+".")
 	a, answered := errors.AsType[proxyAnswer](err)
 	switch {
-	case answered && a.status == http.StatusProxyAuthRequired:
+	case answered && a.status == http.StatusProxyAuthRequired, strings.Contains(err.Error(), "authentication"): // x/net has no type for it (v0.60.0)
 		f.Reason = sluice.ReasonAuthentication
 		f.Message = "The proxy " + at + " does not accept who we are."
-		f.Hint = "Write user and password in proxy: http://user:password@host:port."
+		f.Hint = "Write user and password in proxy, before the host: user:password@host:port."
 	case answered:
 		f.Message = fmt.Sprintf("The proxy %s does not connect to %s: it answers %d.", at, addr, a.status)
 	case isTimeout(err):
