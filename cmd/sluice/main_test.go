@@ -156,7 +156,8 @@ func TestAWSLocalJSON(t *testing.T) {
 	}
 	want := []string{
 		"accessKeyId", "accountPrefix", "caCertificate", "certificate", "certificateId", "controlEndpoint", "dataEndpoint",
-		"description", "deviceType", "downlinkTopicPattern", "privateKey", "region", "secretAccessKey", "uplinkTopicPattern",
+		"description", "deviceType", "downlinkTopicPattern", "privateKey", "publishEndpoint", "region", "secretAccessKey", "stsEndpoint",
+		"uplinkTopicPattern", "webSocketEndpoint",
 	}
 	if d := cmp.Diff(want, slices.Sorted(maps.Keys(configuration))); d != "" {
 		t.Errorf("properties (-want +got):\n%s", d)

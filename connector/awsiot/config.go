@@ -34,6 +34,7 @@ type config struct {
 	UplinkQoS            int
 	ProvisioningTimeout  string
 	DataEndpoint         string
+	WebSocketEndpoint    string
 	PublishEndpoint      string
 	ControlEndpoint      string
 	STSEndpoint          string
@@ -76,6 +77,7 @@ func readConfig(raw json.RawMessage) config {
 		"protocol":             &c.Protocol,
 		"port":                 &c.Port,
 		"proxy":                &c.Proxy,
+		"webSocketEndpoint":    &c.WebSocketEndpoint,
 		"publishEndpoint":      &c.PublishEndpoint,
 		"stsEndpoint":          &c.STSEndpoint,
 		"certificateId":        &c.CertificateID,
@@ -96,7 +98,7 @@ func readConfig(raw json.RawMessage) config {
 	}
 	for _, s := range []*string{
 		&c.Region, &c.AccountPrefix, &c.AccessKeyID, &c.SecretAccessKey, &c.SessionToken, &c.RoleARN, &c.ExternalID, &c.Proxy,
-		&c.CertificateID, &c.DeviceType, &c.DataEndpoint, &c.PublishEndpoint, &c.ControlEndpoint, &c.STSEndpoint,
+		&c.CertificateID, &c.DeviceType, &c.DataEndpoint, &c.WebSocketEndpoint, &c.PublishEndpoint, &c.ControlEndpoint, &c.STSEndpoint,
 	} {
 		*s = strings.TrimSpace(*s) // pasted values often end in a line break
 	}
@@ -176,8 +178,10 @@ func (c *config) checkEndpoints(warn, bad *findings) {
 			bad.add(api[0], "This is not the address of an API: %s.", wrong)
 		}
 	}
-	if wrong := checkHostPort(c.PublishEndpoint); c.PublishEndpoint != "" && wrong != "" {
-		bad.add("publishEndpoint", "%q is not an endpoint: %s.", c.PublishEndpoint, wrong)
+	for _, endpoint := range [][2]string{{"webSocketEndpoint", c.WebSocketEndpoint}, {"publishEndpoint", c.PublishEndpoint}} {
+		if wrong := checkHostPort(endpoint[1]); endpoint[1] != "" && wrong != "" {
+			bad.add(endpoint[0], "%q is not an endpoint: %s.", endpoint[1], wrong)
+		}
 	}
 	if c.CACertificate != "" {
 		if _, err := readPool(c.CACertificate); err != nil {

@@ -22,8 +22,12 @@ const (
 
 // dataAddress is the host and port of the MQTT broker.
 func (c *config) dataAddress() (host, port string) {
-	if c.DataEndpoint != "" {
-		host, port, _ = net.SplitHostPort(c.DataEndpoint)
+	given := c.DataEndpoint
+	if c.webSocket() && c.WebSocketEndpoint != "" {
+		given = c.WebSocketEndpoint
+	}
+	if given != "" {
+		host, port, _ = net.SplitHostPort(given)
 		return host, port
 	}
 	port = mqttPort

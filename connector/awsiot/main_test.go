@@ -223,10 +223,10 @@ func (c *cloud) protocols() map[string]map[string]any {
 	return map[string]map[string]any{
 		"SSL":             {},
 		"SSL at 443":      {"port": 443, "dataEndpoint": c.Addr443()},
-		"WSS":             {"protocol": "WSS", "dataEndpoint": c.Addr443(), "certificate": nil, "privateKey": nil},
-		"HTTPS":           {"protocol": "HTTPS", "publishEndpoint": c.Addr8443()},
+		"WSS":             {"protocol": "WSS", "certificate": nil, "privateKey": nil},
+		"HTTPS":           {"protocol": "HTTPS"},
 		"HTTPS at 443":    {"protocol": "HTTPS", "port": 443, "publishEndpoint": c.Addr443(), "dataEndpoint": c.Addr443()},
-		"HTTPS by access": {"protocol": "HTTPS", "publishEndpoint": c.Addr443(), "dataEndpoint": c.Addr443(), "certificate": nil, "privateKey": nil},
+		"HTTPS by access": {"protocol": "HTTPS", "publishEndpoint": c.Addr443(), "certificate": nil, "privateKey": nil},
 	}
 }
 

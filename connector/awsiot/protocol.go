@@ -94,7 +94,7 @@ func (c *config) checkCredentials(warn, bad *findings) {
 	case c.ExternalID == "":
 	case c.RoleARN == "":
 		bad.add("externalId", "An external id is for a role: give roleArn too.")
-	case !regexp.MustCompile(`^[\w+=,.@:/-]{2,1224}$`).MatchString(c.ExternalID):
+	case len(c.ExternalID) < 2 || len(c.ExternalID) > 1224 || !regexp.MustCompile(`^[\w+=,.@:/-]+$`).MatchString(c.ExternalID):
 		bad.add("externalId", "An external id has 2 to 1224 letters, digits and + = , . @ : / - _.")
 	}
 }

@@ -208,12 +208,10 @@ func TestProxy(t *testing.T) {
 				if proxy.count(control) == 0 {
 					t.Errorf("the registry was not reached through the proxy: %v", proxy.asked)
 				}
-				for _, property := range []string{"dataEndpoint", "publishEndpoint"} {
-					addr, ok := changes[property].(string)
-					if property == "dataEndpoint" && !ok {
-						addr = c.MQTTAddr()
-					}
-					if addr != "" && proxy.count(addr) == 0 {
+				for _, addr := range map[string][]string{
+					"SSL": {c.MQTTAddr()}, "WSS": {c.Addr443()}, "HTTPS": {c.Addr8443(), c.MQTTAddr()}, "HTTPS by access": {c.Addr443()},
+				}[name] {
+					if proxy.count(addr) == 0 {
 						t.Errorf("%s was not reached through the proxy: %v", addr, proxy.asked)
 					}
 				}

@@ -132,6 +132,11 @@ const schema = `{
       "title": "Data endpoint",
       "description": "host:port to connect to instead of the endpoint made of account prefix and region: a VPC endpoint, an emulator, another MQTT 5 broker."
     },
+    "webSocketEndpoint": {
+      "type": "string",
+      "title": "WebSocket endpoint",
+      "description": "host:port to connect to for MQTT over WebSocket; absent: dataEndpoint, or the account's endpoint, port 443."
+    },
     "publishEndpoint": {
       "type": "string",
       "title": "HTTPS endpoint",
