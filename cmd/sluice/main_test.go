@@ -212,7 +212,7 @@ func TestAWSLocalText(t *testing.T) {
 	if err := json.Unmarshal([]byte(body), &connection); err != nil {
 		t.Fatalf("%v in %s", err, body)
 	}
-	if connection.ConnectorID != "actility-aws-iot" || connection.Name == "" || len(connection.Configuration) != 14 {
+	if connection.ConnectorID != "actility-aws-iot" || connection.Name == "" || len(connection.Configuration) != 17 {
 		t.Errorf("%+v", connection)
 	}
 }

@@ -57,12 +57,11 @@ func (d *dialer) publishFailure(a answer, topic string) *sluice.Failure {
 	case a.status == http.StatusUnauthorized, a.status == http.StatusForbidden:
 		// Not Permanent: a mistake in a policy must not cost messages.
 		f.Verdict, f.After, f.Reason = sluice.RetryAfter, notAuthorizedPause, sluice.ReasonNotAuthorized
-		whose := "the certificate's policy, and see that the certificate is active"
-		if !d.cfg.certified() {
-			whose = "the IAM policy of " + d.who
-		}
 		f.Message = fmt.Sprintf("%s does not allow us to publish to %s.", d.host, topic)
-		f.Hint = "Allow iot:Publish on " + d.arn("topic/"+topic) + " in " + whose + "."
+		f.Hint = "Allow iot:Publish on " + d.arn("topic/"+topic) + " in " + d.policy() + "."
+		if d.cfg.certified() {
+			f.Hint += " See that the certificate is active."
+		}
 	case a.status == http.StatusTooManyRequests:
 		f.Verdict, f.After, f.Reason = sluice.RetryAfter, retryAfter(a.header), sluice.ReasonThrottled
 		f.Message = d.host + " takes no more publishes at the moment."

@@ -118,7 +118,7 @@ func (d *dialer) tellNotKept(cause error) {
 		Reason: sluice.ReasonNotAuthorized,
 		Message: d.host + " does not allow a persistent session, so commands that are published while this connection is interrupted are lost. " +
 			message(cause),
-		Hint: "Allow iot:Connect on " + d.arn("client/"+d.inboxID()) + " in the certificate's policy; where it has a condition on " +
+		Hint: "Allow iot:Connect on " + d.arn("client/"+d.inboxID()) + " in " + d.policy() + "; where it has a condition on " +
 			"iot:ConnectAttributes, that condition must allow PersistentConnect.",
 	})
 }

@@ -38,11 +38,11 @@ const callers = 32
 
 // things is the part of the AWS IoT API that is used, one call a method, paced.
 type things struct {
-	client                   *iot.Client
-	http                     *http.Client
-	describing, creating     *rate.Limiter
-	attaching                *rate.Limiter
-	who, region, where       string // for people
+	client               *iot.Client
+	http                 *http.Client
+	describing, creating *rate.Limiter
+	attaching            *rate.Limiter
+	who, region, where   string // for people
 }
 
 func newThings(cfg *config, client *http.Client, identity aws.CredentialsProvider, who string) *things {
