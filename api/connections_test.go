@@ -218,7 +218,9 @@ func (k *keeper) Keeps(stored, changed json.RawMessage) []string {
 }
 
 func TestKeptProperties(t *testing.T) {
-	h := newHarness(t, func(o *api.Options) { o.Connectors = []sluice.Connector{&keeper{keeps: []string{"privateKey", "ratio"}}} })
+	h := newHarness(t, func(o *api.Options) {
+		o.Connectors = []sluice.Connector{&keeper{keeps: []string{"privateKey", "ratio"}}}
+	})
 	h.create(connection)
 	stored := func() string {
 		c, _ := h.store.Connection("1")
