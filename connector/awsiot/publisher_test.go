@@ -3,6 +3,8 @@ package awsiot_test
 import (
 	"errors"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -115,5 +117,33 @@ func TestPublisherCertificateRevoked(t *testing.T) {
 	f, ok := errors.AsType[*sluice.Failure](s.Handle(within(t), connectortest.Uplink("20635F0108000496", 1)))
 	if !ok || f.Verdict == sluice.Permanent || f.Reason != sluice.ReasonNotAuthorized && f.Reason != sluice.ReasonAuthentication || f.Hint == "" {
 		t.Errorf("%+v", f)
+	}
+}
+
+// BenchmarkProtocols publishes eight messages at a time on one lane.
+func BenchmarkProtocols(b *testing.B) {
+	for _, name := range []string{"SSL", "WSS", "HTTPS", "HTTPS by access"} {
+		b.Run(name, func(b *testing.B) {
+			c := newCloud(b, awsiottest.Options{Rate: -1})
+			s := open(b, newRig().dial(b, awsiot.Options{PublishRate: -1}, c.with(b, c.protocols()[name])), 0)
+			m := connectortest.Uplink("20635F0108000496", 1)
+			m.Payload = make([]byte, 1200)
+			b.ReportAllocs()
+			b.ResetTimer()
+			var left atomic.Int64
+			left.Store(int64(b.N))
+			var wait sync.WaitGroup
+			for range 8 {
+				wait.Go(func() {
+					for left.Add(-1) >= 0 {
+						if err := s.Handle(b.Context(), m); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			wait.Wait()
+		})
 	}
 }
