@@ -25,7 +25,7 @@ func (a answer) signatureRefused() bool {
 		return false
 	}
 	text := strings.ToLower(a.kind() + " " + answerMessage(a.body))
-	for _, word := range []string{"signature", "unrecognizedclient", "security token", "invalidclienttoken", "expiredtoken", "missingauthentication"} {
+	for _, word := range []string{"signature", "unrecognizedclient", "security token", "invalidclienttoken", "expiredtoken", "missingauthentication", "missing authentication"} {
 		if strings.Contains(text, word) {
 			return true
 		}
@@ -37,6 +37,10 @@ func (a answer) signatureRefused() bool {
 func (d *dialer) signatureFailure(a answer) *sluice.Failure {
 	f := notConnected(sluice.ReasonAuthentication, nil, fmt.Sprintf("%s does not accept %s.", d.host, d.who),
 		"Check that the key is active, that it is of this account, and region and accountPrefix.")
+	if d.cfg.certified() {
+		f.Message = d.host + " does not accept the client certificate."
+		f.Hint = "Check in AWS IoT, Security, Certificates, that the certificate is registered in this account and region, and active."
+	}
 	f.Status = a.status
 	f.Message += says(a)
 	return f

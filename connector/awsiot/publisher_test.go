@@ -1,8 +1,11 @@
 package awsiot_test
 
 import (
+	"encoding/pem"
 	"errors"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -117,6 +120,44 @@ func TestPublisherCertificateRevoked(t *testing.T) {
 	f, ok := errors.AsType[*sluice.Failure](s.Handle(within(t), connectortest.Uplink("20635F0108000496", 1)))
 	if !ok || f.Verdict == sluice.Permanent || f.Reason != sluice.ReasonNotAuthorized && f.Reason != sluice.ReasonAuthentication || f.Hint == "" {
 		t.Errorf("%+v", f)
+	}
+}
+
+// A kept connection that is closed just when it is used again costs nothing, and
+// Retry-After is heeded.
+func TestPublisherKeptConnections(t *testing.T) {
+	var publishes atomic.Int64
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		switch publishes.Add(1) {
+		case 1:
+			conn, _, _ := http.NewResponseController(w).Hijack()
+			_ = conn.Close()
+		case 2:
+			_, _ = io.WriteString(w, `{"message":"OK"}`)
+		default:
+			w.Header().Set("Retry-After", "7")
+			w.WriteHeader(http.StatusTooManyRequests)
+		}
+	}))
+	defer s.Close()
+	c := newCloud(t, awsiottest.Options{})
+	changes := c.protocols()["HTTPS by access"]
+	changes["publishEndpoint"] = s.Listener.Addr().String()
+	changes["caCertificate"] = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))
+	session := open(t, newRig().dial(t, awsiot.Options{}, c.with(t, changes)), 0)
+	if err := session.Handle(within(t), connectortest.Uplink("20635F0108000496", 1)); err != nil {
+		t.Errorf("after the connection was closed: %v", err)
+	}
+	err := session.Handle(within(t), connectortest.Uplink("20635F0108000496", 2))
+	if v, after := sluice.VerdictOf(err); v != sluice.RetryAfter || after != 7*time.Second {
+		t.Errorf("verdict %d after %s: %v", v, after, err)
+	}
+	if n := publishes.Load(); n != 3 {
+		t.Errorf("%d requests", n)
 	}
 }
 
