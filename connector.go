@@ -41,6 +41,13 @@ type Expirer interface {
 	Expires(configuration json.RawMessage) (time.Time, bool)
 }
 
+// Keeper is an optional ability of a [Connector]: to name the properties that a
+// changed configuration keeps from the stored one where it leaves them out. All
+// others that are left out are gone. Both configurations may be invalid.
+type Keeper interface {
+	Keeps(stored, changed json.RawMessage) []string
+}
+
 // DialerSpec is all that a [Dialer] is made from.
 type DialerSpec struct {
 	Connection Connection // secrets in clear

@@ -25,6 +25,7 @@ const (
 	EventConnectionApplied   EventType = "connection.applied"     // a changed configuration is in force
 	EventConnectionUnapplied EventType = "connection.not_applied" // it is not; the old one works on
 	EventCertificateExpiring EventType = "certificate.expiring"   // or expired
+	EventCredentialsFailed   EventType = "credentials.failed"     // could not be had or renewed
 	EventConfigurationOdd    EventType = "configuration.odd"      // taken, but looks wrong
 	EventSessionLost         EventType = "session.lost"
 	EventUplinkFailed        EventType = "uplink.failed"

@@ -204,6 +204,44 @@ func TestReplaceConnection(t *testing.T) {
 	}
 }
 
+// keeper is a connector that keeps a secret and a plain property.
+type keeper struct {
+	cloud
+	keeps []string
+}
+
+func (k *keeper) Keeps(stored, changed json.RawMessage) []string {
+	if gjson.GetBytes(changed, "region").String() == gjson.GetBytes(stored, "region").String() {
+		return nil
+	}
+	return k.keeps
+}
+
+func TestKeptProperties(t *testing.T) {
+	h := newHarness(t, func(o *api.Options) {
+		o.Connectors = []sluice.Connector{&keeper{keeps: []string{"privateKey", "ratio"}}}
+	})
+	h.create(connection)
+	stored := func() string {
+		c, _ := h.store.Connection("1")
+		return string(c.Configuration)
+	}
+	put := func(configuration string) {
+		t.Helper()
+		h.do("PUT", "/connections/1", `{"connectorId":"actility-test-iot","name":"One","configuration":`+configuration+`}`).want(http.StatusOK)
+	}
+	put(`{"region":"us-east-1"}`)
+	for _, want := range []string{`"SECRET-key"`, "1.50", "us-east-1"} {
+		if !strings.Contains(stored(), want) {
+			t.Errorf("%s is not kept: %s", want, stored())
+		}
+	}
+	put(`{"region":"eu-west-1","privateKey":"","ratio":2}`) // what is given is not overruled
+	equal(t, stored(), `{"region":"eu-west-1","privateKey":"","ratio":2}`)
+	put(`{"region":"eu-west-1","privateKey":"x"}`) // where nothing is to be kept, what is left out is gone
+	equal(t, stored(), `{"region":"eu-west-1","privateKey":"x"}`)
+}
+
 func TestReplaceConnectionByBody(t *testing.T) {
 	h := newHarness(t)
 	h.create(connection)

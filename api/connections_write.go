@@ -130,6 +130,9 @@ func (s *server) checkConnection(d *draft, stored sluice.Connection) (c *connect
 		return c, nil
 	}
 	d.unmask(stored.Configuration, c.schema.Secrets())
+	if k, ok := c.Connector.(sluice.Keeper); ok && stored.ConnectorID != "" {
+		d.keep(stored.Configuration, k.Keeps(stored.Configuration, d.fields["configuration"]))
+	}
 	d.add(c.schema.ValidateValue(configuration, "configuration"))
 	if s.CheckCommon != nil {
 		d.add(within(s.CheckCommon(d.fields["configuration"])))

@@ -67,6 +67,7 @@ func (s *server) registerConnections() {
 		id: "replaceConnection", tag: "Connections", summary: "Replace a connection", body: body,
 		errors: []int{http.StatusPreconditionFailed},
 		about: "The whole connection is sent again, with its whole configuration; a secret may be ***** to keep the stored value. " +
+			"What a connector hides under another protocol (certificates) is kept where it is left out; an empty text does away with it. " +
 			"The answer comes once it is stored. The old sessions deliver until the new ones are open, and go on if those fail: " +
 			"`applied` is false then, and `reason` says why.",
 	}, s.replaceConnection)

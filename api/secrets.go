@@ -67,6 +67,23 @@ func (d *draft) unmask(stored json.RawMessage, secrets []string) {
 	}
 }
 
+// keep puts stored values where the draft leaves them out.
+func (d *draft) keep(stored json.RawMessage, names []string) {
+	configuration, _ := d.doc["configuration"].(map[string]any)
+	for _, name := range names {
+		kept := gjson.GetBytes(stored, escape(name))
+		if _, given := configuration[name]; given || !kept.Exists() {
+			continue
+		}
+		changed, err := sjson.SetRawBytes(d.fields["configuration"], escape(name), []byte(kept.Raw))
+		if err != nil {
+			continue // it is no object, which is told
+		}
+		d.fields["configuration"] = changed
+		configuration[name] = kept.Value()
+	}
+}
+
 // escape writes a property's name as a path of gjson and sjson.
 func escape(name string) string {
 	return strings.NewReplacer(`\`, `\\`, `.`, `\.`, `*`, `\*`, `?`, `\?`, `|`, `\|`, `#`, `\#`, `@`, `\@`).Replace(name)

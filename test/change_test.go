@@ -15,12 +15,13 @@ import (
 	"sluice/network/thingpark/thingparktest"
 )
 
-// TestChangeWithoutAGap changes a connection while reports flow: first to
-// another certificate, which takes over without a loss or a copy; then to one
-// that AWS does not know, which is not applied: the old sessions go on.
+// TestChangeWithoutAGap changes a connection while 500 reports a second flow:
+// first to another certificate, which takes over without a loss, though the old
+// one is revoked as soon as the new one is in force; then to one that AWS does
+// not know, which is not applied: the old sessions go on.
 func TestChangeWithoutAGap(t *testing.T) {
 	w, p := opened(t, 30, nil)
-	stop := background(t, func(ctx context.Context) error { return w.Post(ctx, demo.Load{Rate: 400}) })
+	stop := background(t, func(ctx context.Context) error { return w.Post(ctx, demo.Load{Rate: 500}) })
 	flow := func(n int) {
 		t.Helper()
 		before := w.Totals().Arrived
@@ -42,10 +43,14 @@ func TestChangeWithoutAGap(t *testing.T) {
 		})
 		return certificate.ID
 	}
+	before := p.connection(w.ConnectionID).Configuration["certificateId"].(string)
 	use(true)
 	wait(t, "the new certificate to be in force", func() bool {
 		return strings.Contains(string(p.events("?type=connection.applied")), "connection.applied")
 	})
+	if id := before[strings.LastIndex(before, "/")+1:]; !w.AWS.DeactivateCertificate(id) {
+		t.Fatal("the old certificate cannot be revoked")
+	}
 	if v := p.connection(w.ConnectionID); !v.Applied || v.State != "OPENED" {
 		t.Errorf("after the change: %+v", v)
 	}
@@ -69,6 +74,43 @@ func TestChangeWithoutAGap(t *testing.T) {
 	w.AWS.ActivateCertificate(unknown)
 	wait(t, "the change to be applied", func() bool { return p.connection(w.ConnectionID).Applied })
 	flow(200)
+	stop()
+	settled(t, w, true) // what was under way when the old one was revoked may have come twice
+	if lost := strings.Count(string(p.events("?type=connection.closed")), "connection.closed"); lost != 0 {
+		t.Errorf("the connection was closed %d times", lost)
+	}
+	p.terminate()
+}
+
+// TestChangeOfProtocol changes the protocol while reports flow: from SSL to WSS,
+// by a PUT that leaves the certificate out, to HTTPS and back to SSL, by one
+// that leaves it out too: it was kept. Nothing is lost, nor comes twice, and
+// commands arrive under each.
+func TestChangeOfProtocol(t *testing.T) {
+	w, p := opened(t, 20, nil)
+	stop := background(t, func(ctx context.Context) error { return w.Post(ctx, demo.Load{Rate: 200}) })
+	wait(t, "the first reports", func() bool { return w.Totals().Arrived >= 100 })
+	applied := func() int {
+		return strings.Count(string(p.events("?type=connection.applied")), `"connection.applied"`)
+	}
+	for i, protocol := range []string{"WSS", "HTTPS", "SSL"} {
+		put(t, p, w.ConnectionID, func(c map[string]any) {
+			configuration := c["configuration"].(map[string]any)
+			for _, name := range []string{"certificateId", "certificate", "privateKey"} {
+				delete(configuration, name)
+			}
+			configuration["protocol"] = protocol
+		})
+		wait(t, "the change to be in force", func() bool { return applied() == i+1 && p.connection(w.ConnectionID).Applied })
+		if v := p.connection(w.ConnectionID); v.State != "OPENED" || v.Configuration["certificate"] != "*****" || v.Configuration["protocol"] != protocol {
+			t.Errorf("%+v", v)
+		}
+		before := w.Totals().Arrived
+		wait(t, "reports to arrive", func() bool { return w.Totals().Arrived >= before+100 })
+		if err := w.Command(t.Context(), i); err != nil {
+			t.Fatal(err)
+		}
+	}
 	stop()
 	settled(t, w, false)
 	p.terminate()

@@ -234,6 +234,7 @@ func (w *World) Configuration(change func(map[string]any)) map[string]any {
 		"accessKeyId": c.AccessKeyID, "secretAccessKey": c.SecretAccessKey,
 		"certificateId": c.CertificateID, "certificate": c.Certificate, "privateKey": c.PrivateKey,
 		"dataEndpoint": c.DataEndpoint, "controlEndpoint": c.ControlEndpoint, "caCertificate": c.CACertificate,
+		"webSocketEndpoint": c.WebSocketEndpoint, "publishEndpoint": c.PublishEndpoint, "stsEndpoint": c.STSEndpoint,
 	}
 	if change != nil {
 		change(m)

@@ -41,7 +41,8 @@ func (c *awsLocalCommand) Run(p *process) error {
 		fmt.Fprintf(p.out, "What AWS has at port 443 (MQTT by ALPN x-amzn-mqtt-ca, MQTT over WebSocket): %s\n", server.Addr443())
 		fmt.Fprintf(p.out, "AWS command line: AWS_ACCESS_KEY_ID=%s AWS_SECRET_ACCESS_KEY=%s aws iot list-things --region %s --endpoint-url %s\n",
 			configuration.AccessKeyID, configuration.SecretAccessKey, configuration.Region, server.ControlURL())
-		fmt.Fprintf(p.out, "\nPOST /connections with:\n\n%s\n\nIt keeps nothing: what it knows ends with it. Ctrl-C stops it.\n", body)
+		fmt.Fprintf(p.out, "For MQTT over WebSocket or for HTTPS, add \"protocol\": \"WSS\" or \"HTTPS\" to the configuration.\n"+
+			"\nPOST /connections with:\n\n%s\n\nIt keeps nothing: what it knows ends with it. Ctrl-C stops it.\n", body)
 	}
 	<-p.ctx.Done()
 	return nil

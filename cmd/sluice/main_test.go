@@ -156,7 +156,8 @@ func TestAWSLocalJSON(t *testing.T) {
 	}
 	want := []string{
 		"accessKeyId", "accountPrefix", "caCertificate", "certificate", "certificateId", "controlEndpoint", "dataEndpoint",
-		"description", "deviceType", "downlinkTopicPattern", "privateKey", "region", "secretAccessKey", "uplinkTopicPattern",
+		"description", "deviceType", "downlinkTopicPattern", "privateKey", "publishEndpoint", "region", "secretAccessKey", "stsEndpoint",
+		"uplinkTopicPattern", "webSocketEndpoint",
 	}
 	if d := cmp.Diff(want, slices.Sorted(maps.Keys(configuration))); d != "" {
 		t.Errorf("properties (-want +got):\n%s", d)
@@ -211,7 +212,7 @@ func TestAWSLocalText(t *testing.T) {
 	if err := json.Unmarshal([]byte(body), &connection); err != nil {
 		t.Fatalf("%v in %s", err, body)
 	}
-	if connection.ConnectorID != "actility-aws-iot" || connection.Name == "" || len(connection.Configuration) != 14 {
+	if connection.ConnectorID != "actility-aws-iot" || connection.Name == "" || len(connection.Configuration) != 17 {
 		t.Errorf("%+v", connection)
 	}
 }

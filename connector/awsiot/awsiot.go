@@ -1,5 +1,6 @@
 // Package awsiot is the connector to AWS IoT Core: uplinks by MQTT 5 over
-// mutual TLS, commands by a subscription, devices registered as things.
+// mutual TLS or WebSocket, or by HTTPS, commands by a subscription, devices
+// registered as things.
 //
 // A [Connector] checks configurations and makes Dialers. A Dialer opens the
 // MQTT sessions of a connection's pool and keeps what they share, above all
@@ -35,7 +36,12 @@ type Options struct {
 	// RetryThing is the first pause before a thing that could not be made is
 	// tried again; it doubles up to 64 times its value. 0 means 5 seconds.
 	RetryThing time.Duration
-	// Clock is for the dates of certificates; nil means time.Now.
+	// WebSocketLife is how long a session over WebSocket lives at most, before
+	// another takes its place; it is shortened at random by up to a tenth. 0
+	// means 23 hours: AWS closes it after 24.
+	WebSocketLife time.Duration
+	// Clock is for the dates of certificates and of signatures; nil means
+	// time.Now.
 	Clock sluice.Clock
 	// Rand returns numbers in [0,1) for the jitter of pauses; nil means
 	// math/rand.
@@ -60,6 +66,7 @@ func New(o Options) *Connector {
 	}
 	setDefault(&o.PubackTimeout, 10*time.Second)
 	setDefault(&o.ConnectTimeout, 30*time.Second)
+	setDefault(&o.WebSocketLife, 23*time.Hour)
 	setDefault(&o.KeepAlive, 30*time.Second)
 	setDefault(&o.RecheckMissing, time.Minute)
 	setDefault(&o.RetryThing, 5*time.Second)
@@ -87,7 +94,7 @@ func (c *Connector) Info() sluice.ConnectorInfo {
 		ModuleID:    "aws-iot",
 		Version:     "2.0.0",
 		Name:        "AWS IoT Core",
-		Description: "Sends uplinks to AWS IoT Core over MQTT with mutual TLS, takes commands from it, and registers devices as things.",
+		Description: "Sends uplinks to AWS IoT Core over MQTT (TLS or WebSocket) or HTTPS, takes commands from it, and registers devices as things.",
 		Schema:      json.RawMessage(schema),
 	}
 }
@@ -98,10 +105,11 @@ func (c *Connector) Dialer(spec sluice.DialerSpec) (sluice.Dialer, error) {
 	return newDialer(c.o, c.desks, spec)
 }
 
-// Expires tells when the client certificate expires.
+// Expires tells when the client certificate expires, where it is used.
 func (c *Connector) Expires(configuration json.RawMessage) (time.Time, bool) {
-	chain, err := readCertificates(readConfig(configuration).Certificate)
-	if err != nil {
+	cfg := readConfig(configuration)
+	chain, err := readCertificates(cfg.Certificate)
+	if err != nil || !cfg.certified() {
 		return time.Time{}, false
 	}
 	return chain[0].NotAfter, true

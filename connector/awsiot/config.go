@@ -20,6 +20,13 @@ type config struct {
 	AccountPrefix        string
 	AccessKeyID          string
 	SecretAccessKey      string
+	SessionToken         string
+	Credentials          string
+	RoleARN              string
+	ExternalID           string
+	Protocol             string
+	Port                 int
+	Proxy                string
 	CertificateID        string
 	Certificate          string
 	PrivateKey           string
@@ -27,7 +34,10 @@ type config struct {
 	UplinkQoS            int
 	ProvisioningTimeout  string
 	DataEndpoint         string
+	WebSocketEndpoint    string
+	PublishEndpoint      string
 	ControlEndpoint      string
+	STSEndpoint          string
 	CACertificate        string
 	CreateDevices        bool // a common property: whether it matters depends on ours
 
@@ -35,13 +45,14 @@ type config struct {
 	missing []string        // properties that must be there and are not
 }
 
-// required are the properties without which nothing can be opened.
-const required = "uplinkTopicPattern region accountPrefix certificate privateKey"
+// required are the properties without which nothing can be opened, whatever
+// the protocol.
+const required = "uplinkTopicPattern region accountPrefix"
 
 // readConfig reads a configuration. Properties that are missing or of a wrong
 // type, which is the schema's to say, have their defaults.
 func readConfig(raw json.RawMessage) config {
-	c := config{PoolSize: 10, UplinkQoS: 1, ProvisioningTimeout: "30s", CreateDevices: true, given: map[string]bool{}}
+	c := config{PoolSize: 10, UplinkQoS: 1, ProvisioningTimeout: "30s", CreateDevices: true, Protocol: protocolSSL, given: map[string]bool{}}
 	var m map[string]json.RawMessage
 	if json.Unmarshal(raw, &m) != nil {
 		return c
@@ -59,6 +70,16 @@ func readConfig(raw json.RawMessage) config {
 		"accountPrefix":        &c.AccountPrefix,
 		"accessKeyId":          &c.AccessKeyID,
 		"secretAccessKey":      &c.SecretAccessKey,
+		"sessionToken":         &c.SessionToken,
+		"credentials":          &c.Credentials,
+		"roleArn":              &c.RoleARN,
+		"externalId":           &c.ExternalID,
+		"protocol":             &c.Protocol,
+		"port":                 &c.Port,
+		"proxy":                &c.Proxy,
+		"webSocketEndpoint":    &c.WebSocketEndpoint,
+		"publishEndpoint":      &c.PublishEndpoint,
+		"stsEndpoint":          &c.STSEndpoint,
 		"certificateId":        &c.CertificateID,
 		"certificate":          &c.Certificate,
 		"privateKey":           &c.PrivateKey,
@@ -75,14 +96,24 @@ func readConfig(raw json.RawMessage) config {
 			c.given[name] = true
 		}
 	}
-	for _, s := range []*string{&c.Region, &c.AccountPrefix, &c.AccessKeyID, &c.SecretAccessKey, &c.CertificateID, &c.DeviceType, &c.DataEndpoint, &c.ControlEndpoint} {
+	for _, s := range []*string{
+		&c.Region, &c.AccountPrefix, &c.AccessKeyID, &c.SecretAccessKey, &c.SessionToken, &c.RoleARN, &c.ExternalID, &c.Proxy,
+		&c.CertificateID, &c.DeviceType, &c.DataEndpoint, &c.WebSocketEndpoint, &c.PublishEndpoint, &c.ControlEndpoint, &c.STSEndpoint,
+	} {
 		*s = strings.TrimSpace(*s) // pasted values often end in a line break
+	}
+	if c.Protocol == protocolSSL {
+		for _, name := range []string{"certificate", "privateKey"} {
+			if v, ok := m[name]; !ok || string(v) == "null" {
+				c.missing = append(c.missing, name)
+			}
+		}
 	}
 	return c
 }
 
 // registers reports whether the registry of things is used at all.
-func (c *config) registers() bool { return c.AccessKeyID != "" && c.SecretAccessKey != "" }
+func (c *config) registers() bool { return c.signs() }
 
 // findings collects what is wrong.
 type findings struct {
@@ -100,7 +131,9 @@ func (c *Connector) Check(configuration json.RawMessage) (warnings, problems []s
 	var warn, bad findings
 	cfg.checkTopics(&bad)
 	cfg.checkEndpoints(&warn, &bad)
+	cfg.checkProtocol(&bad)
 	cfg.checkCertificate(c.o.Clock(), &warn, &bad)
+	cfg.checkCredentials(&warn, &bad)
 	cfg.checkRegistry(&warn, &bad)
 	for _, name := range cfg.missing { // as secrets are, once their key is lost
 		bad.add(name, "It is missing.")
@@ -140,9 +173,14 @@ func (c *config) checkEndpoints(warn, bad *findings) {
 			warn.add("dataEndpoint", "The host name %s is not in the region %s.", host, c.Region)
 		}
 	}
-	if c.ControlEndpoint != "" {
-		if wrong := checkURL(c.ControlEndpoint); wrong != "" {
-			bad.add("controlEndpoint", "This is not the address of an API: %s.", wrong)
+	for _, api := range [][2]string{{"controlEndpoint", c.ControlEndpoint}, {"stsEndpoint", c.STSEndpoint}} {
+		if wrong := checkURL(api[1]); api[1] != "" && wrong != "" {
+			bad.add(api[0], "This is not the address of an API: %s.", wrong)
+		}
+	}
+	for _, endpoint := range [][2]string{{"webSocketEndpoint", c.WebSocketEndpoint}, {"publishEndpoint", c.PublishEndpoint}} {
+		if wrong := checkHostPort(endpoint[1]); endpoint[1] != "" && wrong != "" {
+			bad.add(endpoint[0], "%q is not an endpoint: %s.", endpoint[1], wrong)
 		}
 	}
 	if c.CACertificate != "" {
@@ -168,6 +206,10 @@ func (c *config) checkAccountPrefix(region bool, warn, bad *findings) {
 }
 
 func (c *config) checkCertificate(now time.Time, warn, bad *findings) {
+	c.checkCertificateID(warn)
+	if !c.certified() {
+		return // they are kept for the day when the protocol is SSL again
+	}
 	chain, certErr := readCertificates(c.Certificate)
 	key, keyErr := readPrivateKey(c.PrivateKey)
 	if c.given["certificate"] && certErr != nil {
@@ -190,6 +232,9 @@ func (c *config) checkCertificate(now time.Time, warn, bad *findings) {
 			bad.add("privateKey", "The private key does not belong to the certificate.")
 		}
 	}
+}
+
+func (c *config) checkCertificateID(warn *findings) {
 	if c.CertificateID == "" {
 		return
 	}
@@ -203,12 +248,6 @@ func (c *config) checkCertificate(now time.Time, warn, bad *findings) {
 }
 
 func (c *config) checkRegistry(warn, bad *findings) {
-	switch {
-	case c.AccessKeyID != "" && c.SecretAccessKey == "":
-		bad.add("secretAccessKey", "It is missing, but the access key id is given: give both, or neither to register nothing.")
-	case c.SecretAccessKey != "" && c.AccessKeyID == "":
-		bad.add("accessKeyId", "It is missing, but the secret access key is given: give both, or neither to register nothing.")
-	}
 	// Source of the form: AWS IoT API reference, CreateThing, thingTypeName.
 	if c.DeviceType != "" && !regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`).MatchString(c.DeviceType) {
 		bad.add("deviceType", "%q is not the name of a thing type: letters, digits, ':', '_' and '-', at most 128.", c.DeviceType)

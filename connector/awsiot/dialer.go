@@ -6,8 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"sluice"
 )
@@ -19,8 +23,13 @@ type dialer struct {
 	spec  sluice.DialerSpec
 	cfg   config
 	tls   *tls.Config
-	host  string // of the MQTT broker
+	host  string // of the MQTT broker; under HTTPS, of what publishes go to
 	port  string
+
+	identity aws.CredentialsProvider // nil: there are no credentials
+	who      string                  // they are, for people
+	web      *http.Client            // of the APIs of AWS
+	skew     atomic.Int64            // how far AWS's clock is ahead of ours
 
 	uplink   *topic
 	downlink *topic // nil: no commands
@@ -46,26 +55,32 @@ func newDialer(o Options, at *desks, spec sluice.DialerSpec) (*dialer, error) {
 		d.spec.Clock = time.Now
 	}
 	d.host, d.port = cfg.dataAddress()
+	if cfg.Protocol == protocolHTTPS {
+		d.host, d.port = cfg.publishAddress()
+	}
 	invalid := func(err error) error {
 		return &sluice.Error{Code: sluice.CodeInvalid, Message: "The configuration cannot be used.", Err: err}
-	}
-	certificate, err := clientCertificate(cfg.Certificate, cfg.PrivateKey)
-	if err != nil {
-		return nil, invalid(err)
 	}
 	pool, err := readPool(cfg.CACertificate)
 	if err != nil {
 		return nil, invalid(fmt.Errorf("caCertificate: %w", err))
 	}
 	d.tls = &tls.Config{
-		MinVersion: tls.VersionTLS12,
-		ServerName: d.host,
-		RootCAs:    pool,
-		// Always ours, whatever authorities the server says it would like:
-		// AWS knows certificates one by one.
-		GetClientCertificate:        func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return certificate, nil },
+		MinVersion:                  tls.VersionTLS12,
+		RootCAs:                     pool,
 		DynamicRecordSizingDisabled: true, // a packet is one record
 	}
+	if cfg.certified() {
+		certificate, err := clientCertificate(cfg.Certificate, cfg.PrivateKey)
+		if err != nil {
+			return nil, invalid(err)
+		}
+		// Always ours, whatever authorities the server says it would like:
+		// AWS knows certificates one by one.
+		d.tls.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return certificate, nil }
+	}
+	d.web = newWebClient(&cfg, pool)
+	d.identity, d.who = d.newIdentity(d.web)
 	var problems []string
 	if d.uplink, problems = compileTopic(cfg.UplinkTopicPattern, true); len(problems) > 0 {
 		return nil, invalid(errors.New("uplinkTopicPattern: " + problems[0]))
@@ -76,7 +91,7 @@ func newDialer(o Options, at *desks, spec sluice.DialerSpec) (*dialer, error) {
 		}
 	}
 	if cfg.registers() {
-		if d.registry, err = newRegistry(d, pool); err != nil {
+		if d.registry, err = newRegistry(d); err != nil {
 			return nil, invalid(err)
 		}
 	}
@@ -91,9 +106,16 @@ func (d *dialer) Pace() float64 { return max(0, d.o.PublishRate) }
 
 // Open opens the session of a lane.
 func (d *dialer) Open(ctx context.Context, lane int, authenticating func()) (sluice.Session, error) {
-	s := newSession(d, clientID(d.spec.Instance, d.spec.Connection.ID, lane, d.spec.Generation))
+	id := clientID(d.spec.Instance, d.spec.Connection.ID, lane, d.spec.Generation)
+	if d.cfg.Protocol == protocolHTTPS {
+		return d.openPublisher(ctx, id, authenticating)
+	}
+	s := newSession(d, id)
 	if err := d.connect(ctx, s, authenticating); err != nil {
 		return nil, err
+	}
+	if d.cfg.webSocket() {
+		s.endBefore(d.webSocketLife())
 	}
 	if d.downlink != nil {
 		return newSubscriber(s), nil
@@ -105,29 +127,35 @@ func (d *dialer) Open(ctx context.Context, lane int, authenticating func()) (slu
 func (d *dialer) connect(ctx context.Context, s *session, authenticating func()) error {
 	ctx, cancel := context.WithTimeout(ctx, d.o.ConnectTimeout)
 	defer cancel()
-	conn, err := d.link(ctx)
+	conn, err := d.link(ctx, authenticating)
 	if err != nil {
 		return err
-	}
-	if authenticating != nil {
-		authenticating()
 	}
 	return s.connect(ctx, newLink(conn, s.receiveAcknowledged))
 }
 
-// link makes the wire: TCP and TLS.
-func (d *dialer) link(ctx context.Context) (*tls.Conn, error) {
-	var nd net.Dialer
-	tcp, err := nd.DialContext(ctx, "tcp", net.JoinHostPort(d.host, d.port))
+// link makes the wire of MQTT: TCP, TLS and, where it is wanted, WebSocket.
+func (d *dialer) link(ctx context.Context, authenticating func()) (net.Conn, error) {
+	host, port := d.cfg.dataAddress()
+	conn, err := d.wire(ctx, host, port, d.cfg.mqttALPN())
 	if err != nil {
-		return nil, d.dialFailure(err)
+		return nil, err
 	}
-	conn := tls.Client(tcp, d.tls)
-	if err := conn.HandshakeContext(ctx); err != nil {
-		_ = tcp.Close()
-		return nil, d.tlsFailure(err)
+	if authenticating != nil {
+		authenticating()
 	}
-	return conn, nil
+	if !d.cfg.webSocket() {
+		return conn, nil
+	}
+	ws, again, err := d.upgrade(ctx, conn)
+	if !again {
+		return ws, err
+	}
+	if conn, err = d.wire(ctx, host, port, nil); err != nil {
+		return nil, err
+	}
+	ws, _, err = d.upgrade(ctx, conn)
+	return ws, err
 }
 
 // Probe makes the wire and closes it again, without a CONNECT: AWS IoT limits
@@ -136,7 +164,11 @@ func (d *dialer) link(ctx context.Context) (*tls.Conn, error) {
 func (d *dialer) Probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, d.o.ConnectTimeout)
 	defer cancel()
-	conn, err := d.link(ctx)
+	alpn := d.cfg.mqttALPN()
+	if d.cfg.Protocol == protocolHTTPS {
+		alpn = d.cfg.publishALPN()
+	}
+	conn, err := d.wire(ctx, d.host, d.port, alpn)
 	if err != nil {
 		return err
 	}
@@ -158,6 +190,7 @@ func (d *dialer) Close() {
 	if d.registry != nil {
 		d.registry.close()
 	}
+	d.web.CloseIdleConnections()
 }
 
 // tellAgain is how long an event of a kind is not told again: an operator

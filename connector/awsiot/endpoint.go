@@ -8,17 +8,64 @@ import (
 	"strings"
 )
 
-// mqttPort is the port of MQTT with client certificates.
-// Source: AWS IoT Developer Guide, "Device communication protocols".
-const mqttPort = "8883"
+// The ports, and what is asked for by ALPN where several protocols share one.
+// Source: AWS IoT Developer Guide, "Device communication protocols", "Protocols,
+// port mappings, and authentication".
+const (
+	mqttPort  = "8883" // MQTT with a client certificate
+	httpsPort = "8443" // HTTPS with a client certificate
+	anyPort   = "443"  // both, by ALPN; without it, HTTP that is signed
 
-// dataEndpoint is the host and port of the MQTT broker.
+	alpnMQTT = "x-amzn-mqtt-ca"
+	alpnHTTP = "x-amzn-http-ca"
+)
+
+// dataAddress is the host and port of the MQTT broker.
 func (c *config) dataAddress() (host, port string) {
-	if c.DataEndpoint != "" {
-		host, port, _ = net.SplitHostPort(c.DataEndpoint)
+	given := c.DataEndpoint
+	if c.webSocket() && c.WebSocketEndpoint != "" {
+		given = c.WebSocketEndpoint
+	}
+	if given != "" {
+		host, port, _ = net.SplitHostPort(given)
 		return host, port
 	}
-	return dataHost(c.AccountPrefix, c.Region), mqttPort
+	port = mqttPort
+	if c.webSocket() || c.Port == 443 {
+		port = anyPort
+	}
+	return dataHost(c.AccountPrefix, c.Region), port
+}
+
+// mqttALPN is what the TLS handshake of MQTT asks for; nil at a port that is
+// for MQTT alone.
+func (c *config) mqttALPN() []string {
+	if _, port := c.dataAddress(); !c.webSocket() && (c.Port == 443 || c.Port == 0 && port == anyPort) {
+		return []string{alpnMQTT}
+	}
+	return nil
+}
+
+// publishAddress is the host and port of publishing over HTTPS.
+func (c *config) publishAddress() (host, port string) {
+	if c.PublishEndpoint != "" {
+		host, port, _ = net.SplitHostPort(c.PublishEndpoint)
+		return host, port
+	}
+	host, _ = c.dataAddress()
+	if !c.certified() || c.Port == 443 {
+		return host, anyPort
+	}
+	return host, httpsPort
+}
+
+// publishALPN is what the TLS handshake of publishing asks for. HTTP/1.1 alone:
+// AWS has no HTTP/2 there.
+func (c *config) publishALPN() []string {
+	if _, port := c.publishAddress(); c.certified() && (c.Port == 443 || c.Port == 0 && port == anyPort) {
+		return []string{alpnHTTP}
+	}
+	return nil
 }
 
 // dataHost makes the host name of the account's endpoint. The prefix may be
@@ -111,6 +158,19 @@ func checkHostPort(s string) string {
 	}
 	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
 		return "its port must be a number from 1 to 65535"
+	}
+	return ""
+}
+
+// checkProxy returns what is wrong with the URL of a proxy, "" for nothing. It
+// never holds any of the URL, which may have a password in it.
+func checkProxy(s string) string {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "socks5" && u.Scheme != "socks5h":
+		return "it must be a URL such as http://user:password@proxy.example.com:3128 or socks5://proxy.example.com:1080"
+	case u.RawQuery != "" || u.Fragment != "" || u.Path != "" && u.Path != "/":
+		return "nothing may follow host and port"
 	}
 	return ""
 }

@@ -135,8 +135,8 @@ func (d *dialer) connectFailure(err error, code byte, reason, clientID string) *
 	switch code {
 	case codeNotAuthorized:
 		f.Reason = sluice.ReasonNotAuthorized
-		f.Message = fmt.Sprintf("%s does not allow this certificate to connect as %s.", d.host, clientID)
-		f.Hint = "Attach a policy to the certificate that allows iot:Connect on " + d.arn("client/"+clientID) + "."
+		f.Message = fmt.Sprintf("%s does not allow us to connect as %s.", d.host, clientID)
+		f.Hint = "Allow iot:Connect on " + d.arn("client/"+clientID) + " in " + d.policy() + "."
 	case codeBadUser, codeBanned:
 		f.Reason = sluice.ReasonAuthentication
 		f.Message = d.host + " does not accept who we are."
@@ -168,6 +168,9 @@ func (d *dialer) silentFailure(err error, clientID string) *sluice.Failure {
 		return notConnected(sluice.ReasonDisconnected, err, "The opening was called off.", "")
 	case isTimeout(err):
 		return notConnected(sluice.ReasonTimeout, err, d.host+" did not answer the CONNECT in time.", "")
+	case isClosed(err) && !d.cfg.certified():
+		return notConnected(sluice.ReasonNotAuthorized, err, d.host+" closed the connection after our CONNECT.",
+			"Allow iot:Connect on "+d.arn("client/"+clientID)+" in "+d.policy()+".")
 	case isClosed(err):
 		return notConnected(sluice.ReasonAuthentication, err,
 			d.host+" closed the connection right after the TLS handshake.",
@@ -201,7 +204,7 @@ func (d *dialer) lostFailure(dis *packets.Disconnect, err error, clientID string
 	case codeNotAuthorized:
 		f.Reason = sluice.ReasonNotAuthorized
 		f.Message = d.host + " closed the connection: what we did is not allowed."
-		f.Hint = "Check that the certificate's policy allows iot:Publish on " + d.arn("topic/"+d.uplink.Filter()) + d.subscribeHint() + ", with * for +."
+		f.Hint = "Check that " + d.policy() + " allows iot:Publish on " + d.arn("topic/"+d.uplink.Filter()) + d.subscribeHint() + ", with * for +."
 	case codeQuotaExceeded, codeMessageRate, codeReceiveMaximum:
 		f.Reason = sluice.ReasonThrottled
 		f.Message = d.host + " closed the connection: a quota is exceeded."
@@ -260,8 +263,8 @@ func (d *dialer) pubackFailure(a puback, topic string) *sluice.Failure {
 	case codeNotAuthorized:
 		// Not Permanent: a mistake in a policy must not cost messages.
 		f.Verdict, f.After, f.Reason = sluice.RetryAfter, notAuthorizedPause, sluice.ReasonNotAuthorized
-		f.Message = fmt.Sprintf("%s does not allow this certificate to publish to %s.", d.host, topic)
-		f.Hint = "Allow iot:Publish on " + d.arn("topic/"+topic) + " in the certificate's policy."
+		f.Message = fmt.Sprintf("%s does not allow us to publish to %s.", d.host, topic)
+		f.Hint = "Allow iot:Publish on " + d.arn("topic/"+topic) + " in " + d.policy() + "."
 	case codeTopicInvalid:
 		f.Verdict, f.Reason = sluice.Permanent, sluice.ReasonTopic
 		f.Message = fmt.Sprintf("%s does not accept the topic %s.", d.host, topic)
@@ -288,7 +291,7 @@ func (d *dialer) subscribeFailure(err error, code byte, filter string) *sluice.F
 		f.Hint = "Some brokers close the connection where a subscription is not allowed."
 	case codeNotAuthorized, 0x80: // 0x80 is what AWS says without a reason
 		f.Reason = sluice.ReasonNotAuthorized
-		f.Hint = "Allow" + strings.TrimPrefix(d.subscribeHint(), ",") + " in the certificate's policy."
+		f.Hint = "Allow" + strings.TrimPrefix(d.subscribeHint(), ",") + " in " + d.policy() + "."
 	case codeQuotaExceeded:
 		f.Reason = sluice.ReasonThrottled
 	}
@@ -302,6 +305,14 @@ func (d *dialer) subscribeHint() string {
 	}
 	return ", iot:Subscribe on " + d.arn("topicfilter/"+d.downlink.Filter()) + " and iot:Receive on " +
 		d.arn("topic/"+strings.ReplaceAll(d.downlink.Filter(), "+", "*"))
+}
+
+// policy names the policy that says what we may do.
+func (d *dialer) policy() string {
+	if d.cfg.certified() {
+		return "the certificate's policy"
+	}
+	return "the IAM policy of " + d.who
 }
 
 // arn is a resource of this account, with * where the account is not known.

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
 	"time"
 
 	"github.com/eclipse/paho.golang/paho"
@@ -35,8 +34,12 @@ func (d *dialer) inboxID() string {
 	return id[:min(len(id), 128)] // AWS's limit; parts of ours are far below
 }
 
-// inboxKey tells one persistent session from another.
-func (d *dialer) inboxKey() string { return net.JoinHostPort(d.host, d.port) + "/" + d.inboxID() }
+// inboxKey tells one persistent session from another. It is the same at all
+// ports of an endpoint, since the session is.
+func (d *dialer) inboxKey() string {
+	host, _ := d.cfg.dataAddress()
+	return host + "/" + d.inboxID()
+}
 
 // openInbox opens the persistent session of commands and subscribes it. What
 // it has kept may come before the subscription is granted; it waits in
@@ -115,7 +118,7 @@ func (d *dialer) tellNotKept(cause error) {
 		Reason: sluice.ReasonNotAuthorized,
 		Message: d.host + " does not allow a persistent session, so commands that are published while this connection is interrupted are lost. " +
 			message(cause),
-		Hint: "Allow iot:Connect on " + d.arn("client/"+d.inboxID()) + " in the certificate's policy; where it has a condition on " +
+		Hint: "Allow iot:Connect on " + d.arn("client/"+d.inboxID()) + " in " + d.policy() + "; where it has a condition on " +
 			"iot:ConnectAttributes, that condition must allow PersistentConnect.",
 	})
 }

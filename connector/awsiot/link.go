@@ -2,7 +2,6 @@ package awsiot
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -44,7 +43,7 @@ var errLinkLost = errors.New("the link is lost")
 // its quota; and write each packet in several TLS records. Here a publish is
 // one write, ends at once with the link, and costs few allocations.
 type link struct {
-	net.Conn // the TLS connection; Close is its
+	net.Conn // the TLS or WebSocket connection; Close is its
 
 	wmu      sync.Mutex // one packet at a time
 	out      []byte     // the packet that is being written
@@ -139,13 +138,17 @@ func (l *link) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// abort closes the wire without TLS's goodbye, which may block.
+// abort closes the wire without the goodbyes of TLS and WebSocket, which may block.
 func (l *link) abort() {
-	if c, ok := l.Conn.(*tls.Conn); ok {
-		_ = c.NetConn().Close()
-		return
+	c := l.Conn
+	for {
+		outer, ok := c.(interface{ NetConn() net.Conn })
+		if !ok {
+			break
+		}
+		c = outer.NetConn()
 	}
-	_ = l.Conn.Close()
+	_ = c.Close()
 }
 
 func (l *link) failed(err error) {

@@ -218,32 +218,62 @@ func (w *watcher) received() []connectortest.Received {
 	return list
 }
 
+// protocols are the ways to AWS, as changes of a configuration for SSL.
+func (c *cloud) protocols() map[string]map[string]any {
+	return map[string]map[string]any{
+		"SSL":             {},
+		"SSL at 443":      {"port": 443, "dataEndpoint": c.Addr443()},
+		"WSS":             {"protocol": "WSS", "certificate": nil, "privateKey": nil},
+		"HTTPS":           {"protocol": "HTTPS"},
+		"HTTPS at 443":    {"protocol": "HTTPS", "port": 443, "publishEndpoint": c.Addr443(), "dataEndpoint": c.Addr443()},
+		"HTTPS by access": {"protocol": "HTTPS", "publishEndpoint": c.Addr443(), "certificate": nil, "privateKey": nil},
+	}
+}
+
+// TestContract holds every protocol to the contract of a connector.
 func TestContract(t *testing.T) {
-	connectortest.Run(t, func(t *testing.T) connectortest.Cloud {
-		c := newCloud(t, awsiottest.Options{Rate: -1})
-		w := c.watch(t, "tpx/things/+/uplink")
-		inactive, err := c.CreateKeysAndCertificate(false)
-		if err != nil {
-			t.Fatal(err)
+	for _, name := range []string{"SSL", "SSL at 443", "WSS", "HTTPS", "HTTPS at 443", "HTTPS by access"} {
+		t.Run(name, func(t *testing.T) {
+			connectortest.Run(t, func(t *testing.T) connectortest.Cloud { return contractCloud(t, name) })
+		})
+	}
+}
+
+func contractCloud(t *testing.T, name string) connectortest.Cloud {
+	c := newCloud(t, awsiottest.Options{Rate: -1})
+	w := c.watch(t, "tpx/things/+/uplink")
+	inactive, err := c.CreateKeysAndCertificate(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, secret := inactive.PrivateKeyPEM, c.SecretAccessKey()
+	changes := c.protocols()[name]
+	refused := map[string]any{"certificate": inactive.CertificatePEM, "privateKey": key}
+	if _, without := changes["certificate"]; without {
+		refused = map[string]any{"secretAccessKey": strings.Repeat("x", 40)}
+	}
+	for k, v := range changes {
+		if _, set := refused[k]; !set {
+			refused[k] = v
 		}
-		key, secret := inactive.PrivateKeyPEM, c.SecretAccessKey()
-		return connectortest.Cloud{
-			Connector:     awsiot.New(awsiot.Options{PublishRate: -1}),
-			Configuration: c.with(t, nil),
-			Secrets:       []string{key, strings.Split(key, "\n")[1], secret, c.AccessKeyID()},
-			Refused:       c.with(t, map[string]any{"certificate": inactive.CertificatePEM, "privateKey": key}),
-			TooLarge:      128<<10 + 1,
-			Keeps:         true,
-			Received:      w.received,
-			Cut: func() {
-				c.DisconnectAll(0x98)
-			},
-			Send: func(devEUI string, document []byte) error {
-				_, err := w.client.Publish(within(t), &paho.Publish{
-					Topic: "tpx/things/" + devEUI + "/downlink", QoS: 1, Payload: document,
-				})
-				return err
-			},
-		}
-	})
+	}
+	return connectortest.Cloud{
+		Connector:     awsiot.New(awsiot.Options{PublishRate: -1}),
+		Configuration: c.with(t, changes),
+		Secrets:       []string{key, strings.Split(key, "\n")[1], secret, c.AccessKeyID()},
+		Refused:       c.with(t, refused),
+		TooLarge:      128<<10 + 1,
+		Keeps:         true,
+		Linkless:      strings.HasPrefix(name, "HTTPS"),
+		Received:      w.received,
+		Cut: func() {
+			c.DisconnectAll(0x98)
+		},
+		Send: func(devEUI string, document []byte) error {
+			_, err := w.client.Publish(within(t), &paho.Publish{
+				Topic: "tpx/things/" + devEUI + "/downlink", QoS: 1, Payload: document,
+			})
+			return err
+		},
+	}
 }

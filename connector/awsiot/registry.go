@@ -3,7 +3,6 @@ package awsiot
 import (
 	"context"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -59,14 +58,14 @@ type job struct {
 	timer   *time.Timer
 }
 
-func newRegistry(d *dialer, pool *x509.CertPool) (*registry, error) {
+func newRegistry(d *dialer) (*registry, error) {
 	timeout, err := time.ParseDuration(d.cfg.ProvisioningTimeout)
 	if err != nil {
 		return nil, fmt.Errorf("provisioningTimeout: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &registry{
-		d: d, api: newThings(&d.cfg, pool), timeout: timeout,
+		d: d, api: newThings(&d.cfg, d.web, d.identity, d.who), timeout: timeout,
 		ctx: ctx, cancel: cancel,
 		jobs: map[string]*job{}, missing: map[string]time.Time{},
 	}

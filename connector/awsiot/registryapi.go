@@ -2,8 +2,6 @@ package awsiot
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,7 +10,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 	"github.com/aws/smithy-go"
@@ -41,34 +38,26 @@ const callers = 32
 
 // things is the part of the AWS IoT API that is used, one call a method, paced.
 type things struct {
-	client                   *iot.Client
-	http                     *http.Client
-	describing, creating     *rate.Limiter
-	attaching                *rate.Limiter
-	accessKey, region, where string // for people
+	client               *iot.Client
+	http                 *http.Client
+	describing, creating *rate.Limiter
+	attaching            *rate.Limiter
+	who, region, where   string // for people
 }
 
-func newThings(cfg *config, pool *x509.CertPool) *things {
-	transport := &http.Transport{
-		Proxy:               http.ProxyFromEnvironment,
-		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool},
-		TLSHandshakeTimeout: callTimeout,
-		MaxIdleConnsPerHost: callers,
-		IdleConnTimeout:     time.Minute,
-		ForceAttemptHTTP2:   true,
-	}
+func newThings(cfg *config, client *http.Client, identity aws.CredentialsProvider, who string) *things {
 	t := &things{
-		http:       &http.Client{Transport: transport},
+		http:       client,
 		describing: rate.NewLimiter(describeRate, callers),
 		creating:   rate.NewLimiter(createRate, 10),
 		attaching:  rate.NewLimiter(attachRate, 10),
-		accessKey:  shortKey(cfg.AccessKeyID),
+		who:        who,
 		region:     cfg.Region,
 		where:      cfg.controlAddress(),
 	}
 	o := iot.Options{
 		Region:           cfg.Region,
-		Credentials:      credentials.NewStaticCredentialsProvider(cfg.AccessKeyID, cfg.SecretAccessKey, ""),
+		Credentials:      identity,
 		HTTPClient:       t.http,
 		RetryMode:        aws.RetryModeStandard,
 		RetryMaxAttempts: 3,
@@ -177,6 +166,11 @@ func (r *refusal) Error() string { return r.Failure.Error() }
 
 func (t *things) refusal(permission string, err error) *refusal {
 	r := &refusal{Failure: sluice.Failure{Err: err}}
+	if f, ok := errors.AsType[*sluice.Failure](err); ok { // there are no credentials to ask with
+		r.Failure, r.kind, r.all = *f, "credentials", f.Reason != sluice.ReasonUnreachable
+		r.final = r.all
+		return r
+	}
 	api, ok := errors.AsType[smithy.APIError](err)
 	if !ok {
 		r.kind, r.Reason = "unreachable", sluice.ReasonUnreachable
@@ -195,13 +189,13 @@ func (t *things) refusal(permission string, err error) *refusal {
 	case has("UnrecognizedClient", "InvalidClientTokenId", "InvalidAccessKeyId", "Signature", "ExpiredToken", "InvalidToken", "MissingAuthentication"):
 		r.kind, r.final, r.all = "credentials", true, true
 		r.Reason = sluice.ReasonAuthentication
-		r.Message = fmt.Sprintf("AWS does not accept the access key %s (%s).", t.accessKey, code)
+		r.Message = fmt.Sprintf("AWS does not accept %s (%s).", t.who, code)
 		r.Hint = "Check accessKeyId, secretAccessKey and region, that the key is active, and the clock of this machine."
 	case has("AccessDenied", "Unauthorized", "Forbidden", "NotAuthorized"):
 		r.final, r.all = true, true
 		r.Reason = sluice.ReasonNotAuthorized
-		r.Message = fmt.Sprintf("%s is not allowed for the access key %s.", permission, t.accessKey)
-		r.Hint = "Allow iot:DescribeThing, iot:CreateThing and iot:AttachThingPrincipal in the IAM policy of the key's user."
+		r.Message = fmt.Sprintf("%s is not allowed for %s.", permission, t.who)
+		r.Hint = "Allow iot:DescribeThing, iot:CreateThing and iot:AttachThingPrincipal in the IAM policy of the key's user, or of the role."
 	case has("Throttl", "TooManyRequests", "RequestLimit"):
 		r.Reason = sluice.ReasonThrottled
 		r.Message = "AWS takes no more calls of " + permission + " at the moment."

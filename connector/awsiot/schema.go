@@ -8,7 +8,7 @@ const schema = `{
   "title": "AWS IoT Core connection",
   "type": "object",
   "additionalProperties": false,
-  "required": ["uplinkTopicPattern", "region", "accountPrefix", "certificate", "privateKey"],
+  "required": ["uplinkTopicPattern", "region", "accountPrefix"],
   "properties": {
     "uplinkTopicPattern": {
       "type": "string",
@@ -39,7 +39,7 @@ const schema = `{
       "type": "string",
       "format": "password",
       "title": "Access key id",
-      "description": "Id of the access key with which devices are registered as things. Without it nothing is registered and nothing is looked up."
+      "description": "Id of the access key with which devices are registered as things, and which signs under WSS. Without it (or credentials: default) nothing is registered and nothing is looked up."
     },
     "secretAccessKey": {
       "type": "string",
@@ -47,12 +47,47 @@ const schema = `{
       "title": "Secret access key",
       "description": "The secret of the access key."
     },
+    "sessionToken": {
+      "type": "string",
+      "format": "password",
+      "title": "Session token",
+      "description": "The session token of temporary keys. They end within hours, and nothing renews them: for trials."
+    },
+    "credentials": {
+      "type": "string",
+      "enum": ["static", "default"],
+      "title": "Credentials",
+      "description": "static: the access key given here, if any. default: those of the machine, found as the AWS command line does: environment, shared files, container, instance.",
+      "default": "static"
+    },
+    "roleArn": {
+      "type": "string",
+      "title": "Role",
+      "description": "ARN of an IAM role, arn:aws:iam::<account>:role/<name>, that is assumed with the credentials and used in their place. It is renewed before it ends."
+    },
+    "externalId": {
+      "type": "string",
+      "title": "External id",
+      "description": "What the trust policy of the role asks for as sts:ExternalId."
+    },
     "protocol": {
       "type": "string",
-      "enum": ["SSL"],
+      "enum": ["SSL", "WSS", "HTTPS"],
       "title": "Protocol",
-      "description": "SSL is MQTT over TLS with the client certificate, on port 8883.",
+      "description": "SSL: MQTT over TLS with the client certificate. WSS: MQTT over WebSocket, signed with the credentials; certificate and private key are not needed, and kept where the protocol is changed. HTTPS: uplinks over HTTPS, with the certificate or else signed; commands over MQTT.",
       "default": "SSL"
+    },
+    "port": {
+      "type": "integer",
+      "enum": [443, 8443, 8883],
+      "title": "Port",
+      "description": "SSL: 8883 (default) or 443. HTTPS: 8443 for uplinks and 8883 for commands (default), or 443 for both. WSS is always on 443. Where 443 is shared, ALPN tells what is meant; with dataEndpoint, whose own port is connected to, this says which of AWS's it stands for."
+    },
+    "proxy": {
+      "type": "string",
+      "format": "password",
+      "title": "Proxy",
+      "description": "The proxy that all goes through, to AWS IoT and to AWS's APIs: http://user:password@host:port (by CONNECT) or socks5://user:password@host:port."
     },
     "certificateId": {
       "type": "string",
@@ -63,13 +98,13 @@ const schema = `{
       "type": "string",
       "format": "password",
       "title": "Certificate",
-      "description": "The client certificate that is registered and active in AWS IoT, as PEM, on several lines or on one."
+      "description": "The client certificate that is registered and active in AWS IoT, as PEM, on several lines or on one. Required under SSL."
     },
     "privateKey": {
       "type": "string",
       "format": "password",
       "title": "Private key",
-      "description": "The private key of the certificate, as PEM (PKCS#1, PKCS#8 or EC), on several lines or on one, not encrypted."
+      "description": "The private key of the certificate, as PEM (PKCS#1, PKCS#8 or EC), on several lines or on one, not encrypted. Required under SSL."
     },
     "poolSize": {
       "type": "integer",
@@ -97,10 +132,25 @@ const schema = `{
       "title": "Data endpoint",
       "description": "host:port to connect to instead of the endpoint made of account prefix and region: a VPC endpoint, an emulator, another MQTT 5 broker."
     },
+    "webSocketEndpoint": {
+      "type": "string",
+      "title": "WebSocket endpoint",
+      "description": "host:port to connect to for MQTT over WebSocket; absent: dataEndpoint, or the account's endpoint, port 443."
+    },
+    "publishEndpoint": {
+      "type": "string",
+      "title": "HTTPS endpoint",
+      "description": "host:port to publish to under HTTPS instead of the account's endpoint, port 8443 or 443."
+    },
     "controlEndpoint": {
       "type": "string",
       "title": "Control endpoint",
       "description": "URL of the AWS IoT API to use instead of the region's: a VPC endpoint or an emulator."
+    },
+    "stsEndpoint": {
+      "type": "string",
+      "title": "STS endpoint",
+      "description": "URL of AWS STS, where roles are assumed, to use instead of the region's."
     },
     "caCertificate": {
       "type": "string",

@@ -44,7 +44,8 @@ type session struct {
 
 	endOne sync.Once
 	done   chan struct{}
-	err    error // set before done is closed
+	err    error       // set before done is closed
+	life   *time.Timer // ends it before the server does; nil: it may live for ever
 
 	received chan *packets.Publish // QoS 1 and 0, until the subscriber takes them
 }
@@ -181,6 +182,14 @@ func (s *session) fail(err error) {
 	})
 }
 
+// endBefore ends the session in order after a time: publishes that are under
+// way finish, and another session takes its place.
+func (s *session) endBefore(d time.Duration) {
+	s.life = time.AfterFunc(d, func() {
+		s.fail(notConnected(sluice.ReasonDisconnected, nil, "It is opened anew, because AWS closes a WebSocket after 24 hours.", ""))
+	})
+}
+
 // why is the failure of a lost link.
 func (s *session) why(err error) *sluice.Failure {
 	dis, first := s.link.cause()
@@ -217,9 +226,13 @@ func (s *session) Handle(ctx context.Context, m *sluice.Message) error {
 	return s.publish(ctx, topic, m)
 }
 
+// topic makes the topic of a message.
+func (s *session) topic(m *sluice.Message) (string, error) { return s.d.topic(m, s.maxPacket) }
+
 // topic makes the topic, and refuses what AWS would cut the connection for.
-func (s *session) topic(m *sluice.Message) (string, error) {
-	topic, err := s.d.uplink.Resolve(m.Document, string(m.Kind), m.DevEUI)
+// maxPacket is what the server takes, 0 for no limit of its own.
+func (d *dialer) topic(m *sluice.Message, maxPacket int) (string, error) {
+	topic, err := d.uplink.Resolve(m.Document, string(m.Kind), m.DevEUI)
 	if err != nil {
 		return "", &sluice.Failure{
 			Verdict: sluice.Permanent, Reason: sluice.ReasonPattern,
@@ -227,21 +240,21 @@ func (s *session) topic(m *sluice.Message) (string, error) {
 			Hint:    "Add a fallback to the uplink topic pattern, such as {CustomerData.name|DevEUI}.",
 		}
 	}
-	if s.d.uplink.tooLong(topic) {
+	if d.uplink.tooLong(topic) {
 		return "", &sluice.Failure{
 			Verdict: sluice.Permanent, Reason: sluice.ReasonTopic,
-			Message: fmt.Sprintf("The topic has %d bytes; AWS takes at most %d.", len(topic)-s.d.uplink.exempt, maxTopicBytes),
+			Message: fmt.Sprintf("The topic has %d bytes; AWS takes at most %d.", len(topic)-d.uplink.exempt, maxTopicBytes),
 		}
 	}
 	body := m.Body()
-	if len(body) > maxPayload || s.maxPacket > 0 && packetSize(topic, m) > s.maxPacket {
+	if len(body) > maxPayload || maxPacket > 0 && packetSize(topic, m) > maxPacket {
 		limit := maxPayload
-		if s.maxPacket > 0 {
-			limit = min(limit, s.maxPacket)
+		if maxPacket > 0 {
+			limit = min(limit, maxPacket)
 		}
 		return "", &sluice.Failure{
 			Verdict: sluice.Permanent, Reason: sluice.ReasonTooLarge,
-			Message: fmt.Sprintf("The message has %d bytes; %s takes at most %d.", len(body), s.d.host, limit),
+			Message: fmt.Sprintf("The message has %d bytes; %s takes at most %d.", len(body), d.host, limit),
 		}
 	}
 	return topic, nil
@@ -363,6 +376,9 @@ func (s *session) close(ctx context.Context, goodbye *paho.Disconnect) error {
 
 // disconnect says goodbye and waits until the link's goroutines have ended.
 func (s *session) disconnect(ctx context.Context, goodbye *paho.Disconnect) error {
+	if s.life != nil {
+		s.life.Stop()
+	}
 	defer context.AfterFunc(ctx, s.link.abort)()
 	select {
 	case <-s.link.lost:

@@ -45,6 +45,9 @@ type Cloud struct {
 	Received func() []Received
 	// Cut ends all links, from the side of the cloud.
 	Cut func()
+	// Linkless says that a session has no link that could be lost: each message
+	// is a request of its own.
+	Linkless bool
 	// Send sends a command for a device. Nil: not tested.
 	Send func(devEUI string, document []byte) error
 	// Keeps says that the cloud keeps commands while the connection is closed.

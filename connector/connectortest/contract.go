@@ -178,6 +178,9 @@ func endsWithContext(t *testing.T, f *fixture) {
 }
 
 func tellsOfLoss(t *testing.T, f *fixture) {
+	if f.Linkless {
+		t.Skip("there is no link")
+	}
 	d := f.dial(t, f.Configuration, 0)
 	s := open(t, d, 0)
 	select {

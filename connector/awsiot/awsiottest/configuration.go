@@ -21,8 +21,11 @@ type Configuration struct {
 	CertificateID        string `json:"certificateId"` // the ARN
 	Certificate          string `json:"certificate"`
 	PrivateKey           string `json:"privateKey"`
-	DataEndpoint         string `json:"dataEndpoint"`    // host:port
-	ControlEndpoint      string `json:"controlEndpoint"` // a URL
+	DataEndpoint         string `json:"dataEndpoint"`      // host:port
+	WebSocketEndpoint    string `json:"webSocketEndpoint"` // host:port, for the protocol WSS
+	PublishEndpoint      string `json:"publishEndpoint"`   // host:port, for the protocol HTTPS
+	ControlEndpoint      string `json:"controlEndpoint"`   // a URL
+	STSEndpoint          string `json:"stsEndpoint"`       // a URL
 	CACertificate        string `json:"caCertificate"`
 }
 
@@ -57,7 +60,10 @@ func (s *Server) configurationFor(c Certificate) Configuration {
 		Certificate:          c.CertificatePEM,
 		PrivateKey:           c.PrivateKeyPEM,
 		DataEndpoint:         s.MQTTAddr(),
+		WebSocketEndpoint:    s.Addr443(),
+		PublishEndpoint:      s.Addr8443(),
 		ControlEndpoint:      s.ControlURL(),
+		STSEndpoint:          s.ControlURL(),
 		CACertificate:        s.CAPEM(),
 	}
 }

@@ -537,7 +537,7 @@ func TestConfiguration(t *testing.T) {
 			t.Errorf("%s is empty", name)
 		}
 	}
-	if len(fields) != 14 || fields["uplinkTopicPattern"] != "tpx/things/{DevEUI}/uplink" {
+	if len(fields) != 17 || fields["uplinkTopicPattern"] != "tpx/things/{DevEUI}/uplink" {
 		t.Errorf("configuration %v", fields)
 	}
 	device := awsiottest.Certificate{CertificatePEM: c.Certificate, PrivateKeyPEM: c.PrivateKey}
