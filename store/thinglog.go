@@ -19,6 +19,7 @@ const (
 
 	recordThing    = 1 // DevEUI, state, tag, detail
 	recordOddThing = 2 // key, state, tag, detail
+	recordMore     = 3 // name and mark of the thing whose record follows
 )
 
 const (
@@ -86,7 +87,13 @@ func (m *memory) load(chunk []byte) error {
 	r := newChunkReader(chunk)
 	for r.more() {
 		var key thingKey
-		switch r.byte() {
+		var t thing
+		kind := r.byte()
+		if kind == recordMore {
+			t.name, t.mark = r.text(), r.eui()
+			kind = r.byte()
+		}
+		switch kind {
 		case recordThing:
 			key.proper, key.eui = true, r.eui()
 		case recordOddThing:
@@ -94,7 +101,7 @@ func (m *memory) load(chunk []byte) error {
 		default:
 			r.fail()
 		}
-		t := thing{state: unique.Make(r.word()), tag: unique.Make(r.word()), detail: unique.Make(r.word())}
+		t.state, t.tag, t.detail = unique.Make(r.word()), unique.Make(r.word()), unique.Make(r.word())
 		if r.err == nil {
 			m.set(key, t)
 		}
@@ -210,6 +217,11 @@ func (m *memory) giveBack(batch []thingKey) {
 }
 
 func (t thing) encode(w *chunkWriter, key thingKey) {
+	if t.name != "" || t.mark != 0 {
+		w.byte(recordMore)
+		w.text(t.name)
+		w.eui(t.mark)
+	}
 	if !key.proper {
 		w.byte(recordOddThing)
 		w.text(key.odd)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"iter"
 	"strings"
 	"sync"
 	"unique"
@@ -32,9 +33,11 @@ type memory struct {
 	log chunkLog // the writer's
 }
 
-// thing is a [sluice.Thing] in a third of the memory.
+// thing is a [sluice.Thing] in half of the memory.
 type thing struct {
 	state, detail, tag unique.Handle[string]
+	name               string
+	mark               uint64
 	unsaved            bool
 }
 
@@ -101,6 +104,8 @@ func (m *memory) Put(devEUI string, t sluice.Thing) {
 		state:   unique.Make(string(t.State)),
 		detail:  unique.Make(t.Detail),
 		tag:     unique.Make(t.Tag),
+		name:    t.Name,
+		mark:    t.Mark,
 		unsaved: true,
 	}
 	m.mu.Lock()
@@ -110,11 +115,34 @@ func (m *memory) Put(devEUI string, t sluice.Thing) {
 	if ok && old.same(next) {
 		return
 	}
+	if next.name == old.name {
+		next.name = old.name // of which there is a copy already
+	} else {
+		next.name = strings.Clone(next.name)
+	}
 	if !old.unsaved {
 		key.odd = strings.Clone(key.odd)
 		m.unsaved = append(m.unsaved, key)
 	}
 	m.set(key, next)
+}
+
+// All goes through all things, while the memory is locked for writing.
+func (m *memory) All() iter.Seq2[string, sluice.Thing] {
+	return func(yield func(string, sluice.Thing) bool) {
+		m.mu.RLock()
+		defer m.mu.RUnlock()
+		for eui, t := range m.euis {
+			if !yield(formatEUI(eui), t.export()) {
+				return
+			}
+		}
+		for odd, t := range m.odd {
+			if !yield(odd, t.export()) {
+				return
+			}
+		}
+	}
 }
 
 func (m *memory) forget() {
@@ -154,9 +182,11 @@ func (m *memory) set(k thingKey, t thing) {
 
 // same reports whether two things say the same.
 func (t thing) same(o thing) bool {
-	return t.state == o.state && t.detail == o.detail && t.tag == o.tag
+	return t.state == o.state && t.detail == o.detail && t.tag == o.tag && t.name == o.name && t.mark == o.mark
 }
 
 func (t thing) export() sluice.Thing {
-	return sluice.Thing{State: sluice.ThingState(t.state.Value()), Detail: t.detail.Value(), Tag: t.tag.Value()}
+	return sluice.Thing{
+		State: sluice.ThingState(t.state.Value()), Detail: t.detail.Value(), Tag: t.tag.Value(), Name: t.name, Mark: t.mark,
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
-	"regexp"
 	"strings"
 	"time"
 
@@ -26,6 +25,12 @@ type config struct {
 	PoolSize             int
 	UplinkQoS            int
 	ProvisioningTimeout  string
+	ThingNamePattern     string
+	ThingAttributes      map[string]string
+	ThingTagAttribute    string
+	ThingGroups          []string
+	BillingGroup         string
+	ThingCheckInterval   string
 	DataEndpoint         string
 	ControlEndpoint      string
 	CACertificate        string
@@ -41,7 +46,10 @@ const required = "uplinkTopicPattern region accountPrefix certificate privateKey
 // readConfig reads a configuration. Properties that are missing or of a wrong
 // type, which is the schema's to say, have their defaults.
 func readConfig(raw json.RawMessage) config {
-	c := config{PoolSize: 10, UplinkQoS: 1, ProvisioningTimeout: "30s", CreateDevices: true, given: map[string]bool{}}
+	c := config{
+		PoolSize: 10, UplinkQoS: 1, ProvisioningTimeout: "30s", CreateDevices: true,
+		ThingNamePattern: defaultNamePattern, ThingCheckInterval: "24h", given: map[string]bool{},
+	}
 	var m map[string]json.RawMessage
 	if json.Unmarshal(raw, &m) != nil {
 		return c
@@ -65,6 +73,12 @@ func readConfig(raw json.RawMessage) config {
 		"poolSize":             &c.PoolSize,
 		"uplinkQos":            &c.UplinkQoS,
 		"provisioningTimeout":  &c.ProvisioningTimeout,
+		"thingNamePattern":     &c.ThingNamePattern,
+		"thingAttributes":      &c.ThingAttributes,
+		"thingTagAttribute":    &c.ThingTagAttribute,
+		"thingGroups":          &c.ThingGroups,
+		"billingGroup":         &c.BillingGroup,
+		"thingCheckInterval":   &c.ThingCheckInterval,
 		"dataEndpoint":         &c.DataEndpoint,
 		"controlEndpoint":      &c.ControlEndpoint,
 		"caCertificate":        &c.CACertificate,
@@ -75,7 +89,7 @@ func readConfig(raw json.RawMessage) config {
 			c.given[name] = true
 		}
 	}
-	for _, s := range []*string{&c.Region, &c.AccountPrefix, &c.AccessKeyID, &c.SecretAccessKey, &c.CertificateID, &c.DeviceType, &c.DataEndpoint, &c.ControlEndpoint} {
+	for _, s := range []*string{&c.Region, &c.AccountPrefix, &c.AccessKeyID, &c.SecretAccessKey, &c.CertificateID, &c.DeviceType, &c.DataEndpoint, &c.ControlEndpoint, &c.BillingGroup} {
 		*s = strings.TrimSpace(*s) // pasted values often end in a line break
 	}
 	return c
@@ -102,6 +116,7 @@ func (c *Connector) Check(configuration json.RawMessage) (warnings, problems []s
 	cfg.checkEndpoints(&warn, &bad)
 	cfg.checkCertificate(c.o.Clock(), &warn, &bad)
 	cfg.checkRegistry(&warn, &bad)
+	cfg.checkThings(&bad)
 	for _, name := range cfg.missing { // as secrets are, once their key is lost
 		bad.add(name, "It is missing.")
 	}
@@ -210,7 +225,7 @@ func (c *config) checkRegistry(warn, bad *findings) {
 		bad.add("accessKeyId", "It is missing, but the secret access key is given: give both, or neither to register nothing.")
 	}
 	// Source of the form: AWS IoT API reference, CreateThing, thingTypeName.
-	if c.DeviceType != "" && !regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`).MatchString(c.DeviceType) {
+	if c.DeviceType != "" && !isThingName(c.DeviceType) {
 		bad.add("deviceType", "%q is not the name of a thing type: letters, digits, ':', '_' and '-', at most 128.", c.DeviceType)
 	}
 	if d, err := time.ParseDuration(c.ProvisioningTimeout); err != nil || d < 0 || d > time.Hour {

@@ -36,9 +36,11 @@ var (
 	_ sluice.Preparer = (*dialer)(nil)
 	_ sluice.Prober   = (*dialer)(nil)
 	_ sluice.Pacer    = (*dialer)(nil)
+
+	_ sluice.Refresher = (*dialer)(nil)
 )
 
-func newDialer(o Options, at *desks, spec sluice.DialerSpec) (*dialer, error) {
+func newDialer(o Options, at *desks, in *accounts, spec sluice.DialerSpec) (*dialer, error) {
 	cfg := readConfig(spec.Connection.Configuration)
 	cfg.CreateDevices = spec.Common.CreateDevices
 	d := &dialer{o: o, desks: at, spec: spec, cfg: cfg, told: map[string]time.Time{}}
@@ -76,7 +78,7 @@ func newDialer(o Options, at *desks, spec sluice.DialerSpec) (*dialer, error) {
 		}
 	}
 	if cfg.registers() {
-		if d.registry, err = newRegistry(d, pool); err != nil {
+		if d.registry, err = newRegistry(d, in, pool); err != nil {
 			return nil, invalid(err)
 		}
 	}

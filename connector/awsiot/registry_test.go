@@ -74,6 +74,10 @@ func TestThingIsMadeOnceAndRemembered(t *testing.T) {
 	if err := r.prepare(t, eager, c.with(t, map[string]any{"certificateId": other.ARN}))(connectortest.Uplink(device, 10)); err != nil {
 		t.Fatal(err)
 	}
+	await(t, "the other certificate is attached", func() bool {
+		thing, _ := c.Thing(device)
+		return len(thing.Principals) == 2
+	})
 	if diff := cmp.Diff([]int{2, 1, 2}, calls()); diff != "" {
 		t.Error("calls for another certificate", diff)
 	}
