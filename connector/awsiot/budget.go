@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
@@ -44,6 +45,9 @@ const (
 	quotaShare = 0.98
 	// spareShare is the part of that which is used for what nobody waits for.
 	spareShare = 0.5
+	// adaptivePause is how long an attempt waits before it asks again whether
+	// AWS takes more.
+	adaptivePause = 10 * time.Millisecond
 )
 
 // budget is what calls of one action an account may make.
@@ -64,7 +68,7 @@ func newBudget(action string) *budget {
 	return &budget{
 		ceiling:      rate.NewLimiter(rate.Limit(r), 1),
 		spare:        rate.NewLimiter(rate.Limit(r*spareShare), 1),
-		AdaptiveMode: retry.NewAdaptiveMode(),
+		AdaptiveMode: retry.NewAdaptiveMode(func(o *retry.AdaptiveModeOptions) { o.FailOnNoAttemptTokens = true }),
 	}
 }
 
@@ -94,7 +98,21 @@ func (b *budget) GetAttemptToken(ctx context.Context) (func(error) error, error)
 	} else if err := b.ceiling.Wait(ctx); err != nil {
 		return nil, err
 	}
-	return b.AdaptiveMode.GetAttemptToken(ctx)
+	for {
+		// The error only says that AWS takes no more just now. The waiting is
+		// ours: the SDK's own spins where a rounding leaves it nothing to wait.
+		done, err := b.AdaptiveMode.GetAttemptToken(ctx)
+		if err == nil {
+			return done, nil
+		}
+		t := time.NewTimer(adaptivePause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // options has a call of the SDK use the budget.

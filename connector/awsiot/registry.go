@@ -57,7 +57,7 @@ type registry struct {
 	causes   map[string]*cause    // of what fails, by kind
 	owners   map[uint64]uint64    // the devices by hashes of their things' names; nil where those are plain
 	scanning bool
-	scanNext time.Time // no list before
+	scanNext map[string]time.Time // no list before, by its action
 }
 
 // job is the registration of one device.
@@ -103,7 +103,7 @@ func newRegistry(d *dialer, in *accounts, pool *x509.CertPool) (*registry, error
 	r := &registry{
 		d: d, wish: w, timeout: timeout, round: round, refresh: make(chan struct{}, 1),
 		jobs: map[string]*job{}, names: map[string]*job{}, missing: map[string]time.Time{},
-		changed: map[string]time.Time{}, causes: map[string]*cause{},
+		changed: map[string]time.Time{}, scanNext: map[string]time.Time{}, causes: map[string]*cause{},
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	of, leave := in.join(&d.cfg)

@@ -24,7 +24,7 @@ const (
 // maybeScan reads the lists where that may be faster. r.mu is held.
 func (r *registry) maybeScan() {
 	from := r.d.o.ScanFrom
-	if r.closed || r.scanning || len(r.look.urgent) < from || r.look.blocked != nil || time.Now().Before(r.scanNext) || r.waiting(r.look) < from {
+	if r.closed || r.scanning || len(r.look.urgent) < from || r.look.blocked != nil || time.Now().Before(r.scanNext[actionList]) || r.waiting(r.look) < from {
 		return
 	}
 	r.scanning = true
@@ -102,7 +102,10 @@ func (r *registry) unlisted(began time.Time) {
 // scanAttached goes through the things that the certificate is attached to, so
 // that it need not be attached to them once more.
 func (r *registry) scanAttached() {
-	if !r.wish.create || r.wish.principal == "" {
+	r.mu.Lock()
+	later := time.Now().Before(r.scanNext[actionListPrincipal])
+	r.mu.Unlock()
+	if later || !r.wish.create || r.wish.principal == "" {
 		return
 	}
 	var token *string
@@ -165,7 +168,5 @@ func (r *registry) scanFailed(action string, err error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if until := time.Now().Add(pause); action == actionList && r.scanNext.Before(until) {
-		r.scanNext = until
-	}
+	r.scanNext[action] = time.Now().Add(pause)
 }
