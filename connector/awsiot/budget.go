@@ -2,12 +2,15 @@ package awsiot
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/smithy-go"
 	"golang.org/x/time/rate"
 )
 
@@ -68,8 +71,26 @@ func newBudget(action string) *budget {
 	return &budget{
 		ceiling:      rate.NewLimiter(rate.Limit(r), 1),
 		spare:        rate.NewLimiter(rate.Limit(r*spareShare), 1),
-		AdaptiveMode: retry.NewAdaptiveMode(func(o *retry.AdaptiveModeOptions) { o.FailOnNoAttemptTokens = true }),
+		AdaptiveMode: retry.NewAdaptiveMode(adapt),
 	}
+}
+
+// adapt sets the SDK's adaptive mode up. It takes LimitExceededException for a
+// throttle, which in this API is a limit that is reached for good.
+func adapt(o *retry.AdaptiveModeOptions) {
+	o.FailOnNoAttemptTokens = true
+	o.Throttles = append([]retry.IsErrorThrottle{retry.IsErrorThrottleFunc(notLimit)}, o.Throttles...)
+	o.StandardOptions = append(o.StandardOptions, func(o *retry.StandardOptions) {
+		o.Retryables = append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(notLimit)}, o.Retryables...)
+	})
+}
+
+// notLimit is false for a limit that is reached, and has no opinion of others.
+func notLimit(err error) aws.Ternary {
+	if api, ok := errors.AsType[smithy.APIError](err); ok && api.ErrorCode() == "LimitExceededException" {
+		return aws.FalseTernary
+	}
+	return aws.UnknownTernary
 }
 
 // wait waits for the turn of a call; spare is for one that nobody waits for.

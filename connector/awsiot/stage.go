@@ -207,6 +207,10 @@ func (r *registry) called(s *stage, j *job, err error) {
 		r.dispatch(j)
 		return
 	}
+	if errors.Is(err, errAgain) {
+		r.dispatch(j)
+		return
+	}
 	f, ok := errors.AsType[*refusal](err)
 	if !ok {
 		f = &refusal{kind: "other", Failure: sluice.Failure{Reason: sluice.ReasonInternal, Message: "A thing could not be registered.", Err: err}}

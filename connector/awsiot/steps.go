@@ -2,11 +2,15 @@ package awsiot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"sluice"
 )
+
+// errAgain has a job go on although its call came to nothing.
+var errAgain = errors.New("something named is missing")
 
 // The calls of the stages. Each notes on the job what it has found out; nil
 // means that the job goes on, to whatever it needs next.
@@ -29,7 +33,7 @@ func (r *registry) runCreate(ctx context.Context, j *job) error {
 	switch {
 	case missing && w.billingGroup != "":
 		j.bare = true // one of both is missing: without the billing group it shows which
-		return nil
+		return errAgain
 	case missing:
 		return r.api.noType(w.thingType, err)
 	case err != nil:
@@ -87,11 +91,18 @@ func (r *registry) changeDone(j *job, s *stage, found bool, err error, missing f
 		j.done[s] = true
 		j.relooked = false
 		return nil
-	case j.relooked:
+	case j.relooked || r.isBlocked(s):
 		return missing()
 	}
 	j.relooked, j.looked = true, false
-	return nil
+	return errAgain
+}
+
+// isBlocked reports whether it is known already what is missing.
+func (r *registry) isBlocked(s *stage) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return s.blocked != nil
 }
 
 // oddity is what is odd about a job's thing, for people.

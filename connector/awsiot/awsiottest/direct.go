@@ -50,3 +50,11 @@ func (s *Server) CreateBillingGroup(name string) error {
 	}
 	return nil
 }
+
+// UndeprecateThingType takes the deprecation of a thing type back.
+func (s *Server) UndeprecateThingType(name string) error {
+	if err := s.registry.deprecateType(name, true); err != nil {
+		return err
+	}
+	return nil
+}
