@@ -245,6 +245,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		{"POST", "/connections/1/quarantine/2/retry", "/connections/{id}/quarantine/{number}/retry", ""},
 		{"POST", "/connections/1/quarantine/retry", "/connections/{id}/quarantine/retry", ""},
 		{"DELETE", "/connections/1/quarantine", "/connections/{id}/quarantine", ""},
+		{"POST", "/connections/1/things/refresh", "/connections/{id}/things/refresh", ""},
 		{"POST", "/flows", "/flows", `{"name":"x","matchers":[{"type":"thing","tags":["x"]}],"connectors":[{"connectionId":"1"}]}`},
 		{"GET", "/flows", "/flows", ""},
 		{"POST", "/networks", "/networks", `{"kind":"thingpark","name":"x"}`},
