@@ -129,6 +129,24 @@ func (r *registry) created(j *job) {
 	r.d.record(sluice.LevelInfo, sluice.EventThingCreated, "Thing created", j.devEUI, &sluice.Failure{Message: text})
 }
 
+// mostGone is how many things are told one by one to be deleted, until
+// tellGone sums the others up.
+const mostGone = 10
+
+// tellGone tells how many more things were found to be deleted.
+func (r *registry) tellGone() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	more := r.gonesTold - mostGone
+	r.gonesTold = 0
+	if more > 0 {
+		r.d.record(sluice.LevelWarning, sluice.EventThingDeleted, "Things deleted", "", &sluice.Failure{
+			Reason: sluice.ReasonThingMissing, Message: fmt.Sprintf("%d more things are not in AWS IoT any more: they were deleted there.", more),
+			Hint: "GET /devices shows them as missing.",
+		})
+	}
+}
+
 // gone tells that a thing is no more, and what is to be remembered of it. It is
 // made again when its device speaks: a device that was taken out of service
 // keeps its peace.
@@ -139,6 +157,8 @@ func (r *registry) gone(j *job) sluice.Thing {
 		f.Hint = "It is created again when its device sends the next uplink."
 		detail += " " + f.Hint
 	}
-	r.d.tell(sluice.LevelWarning, sluice.EventThingDeleted, "Thing deleted", j.devEUI, j.devEUI, f)
+	if r.gonesTold++; r.gonesTold <= mostGone {
+		r.d.record(sluice.LevelWarning, sluice.EventThingDeleted, "Thing deleted", j.devEUI, f)
+	}
 	return sluice.Thing{State: sluice.ThingMissing, Detail: detail, Tag: r.wish.tag}
 }

@@ -21,6 +21,8 @@ const (
 func (r *registry) verify() {
 	t := time.NewTimer(time.Hour)
 	defer t.Stop()
+	tick := time.NewTicker(tellAgain)
+	defer tick.Stop()
 	hurry := false
 	for {
 		known := r.knownThings()
@@ -32,9 +34,13 @@ func (r *registry) verify() {
 			r.verifyOne(known[0])
 			known = known[1:]
 		}
+		next := time.Now()
 		for hurry = false; !hurry; {
-			t.Reset(pause)
+			t.Reset(time.Until(next.Add(pause)))
 			select {
+			case <-tick.C:
+				r.tellGone()
+				continue
 			case <-r.ctx.Done():
 				return
 			case <-r.refresh:
@@ -42,6 +48,7 @@ func (r *registry) verify() {
 				continue
 			case <-r.timeFor(t):
 			}
+			next = time.Now()
 			if len(known) == 0 {
 				break
 			}

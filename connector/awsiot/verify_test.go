@@ -2,6 +2,7 @@ package awsiot_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,6 +81,31 @@ func TestRefreshLeavesRoom(t *testing.T) {
 		time.Sleep(n * time.Second / 160)
 		if looked := c.Calls("DescribeThing") - asked - 1; looked != n {
 			t.Errorf("%d of %d were looked at", looked, n)
+		}
+		d.Close()
+	})
+}
+
+// Many things that were deleted are a few events, and their number.
+func TestManyDeletedThings(t *testing.T) {
+	const n = 200
+	c := newCloud(t, awsiottest.Options{})
+	wire := &meter{RoundTripper: c.ControlTransport()}
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig()
+		d := r.dial(t, awsiot.Options{Transport: wire}, c.with(t, nil))
+		many(t, d, 0, n)
+		r.settled(n)
+		for i := range n {
+			c.DeleteThing(fmt.Sprintf("%016X", i))
+		}
+		if _, err := d.(sluice.Refresher).Refresh(); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(15 * time.Minute)
+		e := r.events.Of(sluice.EventThingDeleted)
+		if len(e) != 11 || !strings.HasPrefix(e[10].Detail, "190 more things") {
+			t.Errorf("%d events: %+v", len(e), e)
 		}
 		d.Close()
 	})
