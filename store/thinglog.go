@@ -7,9 +7,10 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"unique"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"sluice"
 )
 
 // The subjects and the records of the things' logs: one subject a connection,
@@ -87,10 +88,10 @@ func (m *memory) load(chunk []byte) error {
 	r := newChunkReader(chunk)
 	for r.more() {
 		var key thingKey
-		var t thing
+		var t sluice.Thing
 		kind := r.byte()
 		if kind == recordMore {
-			t.name, t.mark = r.text(), r.eui()
+			t.Name, t.Mark = r.text(), r.eui()
 			kind = r.byte()
 		}
 		switch kind {
@@ -101,9 +102,9 @@ func (m *memory) load(chunk []byte) error {
 		default:
 			r.fail()
 		}
-		t.state, t.tag, t.detail = unique.Make(r.word()), unique.Make(r.word()), unique.Make(r.word())
+		t.State, t.Tag, t.Detail = sluice.ThingState(r.word()), r.word(), r.word()
 		if r.err == nil {
-			m.set(key, t)
+			m.set(key, newThing(t))
 		}
 	}
 	return r.err
@@ -201,6 +202,9 @@ func (m *memory) take(w *thingWriter) {
 		m.set(key, t)
 		w.batch = append(w.batch, key)
 	}
+	if len(m.unsaved) == 0 && cap(m.unsaved) > thingBatch {
+		m.unsaved = nil // many came at once; they seldom do
+	}
 }
 
 // giveBack puts a batch that could not be written back on the list.
@@ -217,10 +221,10 @@ func (m *memory) giveBack(batch []thingKey) {
 }
 
 func (t thing) encode(w *chunkWriter, key thingKey) {
-	if t.name != "" || t.mark != 0 {
+	if t.more != nil {
 		w.byte(recordMore)
-		w.text(t.name)
-		w.eui(t.mark)
+		w.text(t.more.name)
+		w.eui(t.more.mark)
 	}
 	if !key.proper {
 		w.byte(recordOddThing)
@@ -229,9 +233,10 @@ func (t thing) encode(w *chunkWriter, key thingKey) {
 		w.byte(recordThing)
 		w.eui(key.eui)
 	}
-	w.word(t.state.Value())
-	w.word(t.tag.Value())
-	w.word(t.detail.Value())
+	shared := t.what.Value()
+	w.word(shared.state)
+	w.word(shared.tag)
+	w.word(shared.detail)
 }
 
 // all encodes the whole memory. The chunks are made under one hold of the

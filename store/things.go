@@ -33,12 +33,28 @@ type memory struct {
 	log chunkLog // the writer's
 }
 
-// thing is a [sluice.Thing] in half of the memory.
+// thing is a [sluice.Thing] in a fraction of the memory.
 type thing struct {
-	state, detail, tag unique.Handle[string]
-	name               string
-	mark               uint64
-	unsaved            bool
+	what    unique.Handle[what]
+	more    *more // nil for most
+	unsaved bool
+}
+
+// what is the part of a thing that many things share.
+type what struct{ state, detail, tag string }
+
+// more is the part that is a thing's own.
+type more struct {
+	name string
+	mark uint64
+}
+
+func newThing(t sluice.Thing) thing {
+	n := thing{what: unique.Make(what{string(t.State), t.Detail, t.Tag})}
+	if t.Name != "" || t.Mark != 0 {
+		n.more = &more{strings.Clone(t.Name), t.Mark}
+	}
+	return n
 }
 
 // thingKey is a DevEUI, or any other text.
@@ -100,25 +116,14 @@ func (m *memory) Get(devEUI string) (sluice.Thing, bool) {
 
 // Put notes what is known of a device.
 func (m *memory) Put(devEUI string, t sluice.Thing) {
-	next := thing{
-		state:   unique.Make(string(t.State)),
-		detail:  unique.Make(t.Detail),
-		tag:     unique.Make(t.Tag),
-		name:    t.Name,
-		mark:    t.Mark,
-		unsaved: true,
-	}
+	next := newThing(t)
+	next.unsaved = true
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	key := keyOf(devEUI)
 	old, ok := m.find(key)
 	if ok && old.same(next) {
 		return
-	}
-	if next.name == old.name {
-		next.name = old.name // of which there is a copy already
-	} else {
-		next.name = strings.Clone(next.name)
 	}
 	if !old.unsaved {
 		key.odd = strings.Clone(key.odd)
@@ -181,12 +186,17 @@ func (m *memory) set(k thingKey, t thing) {
 }
 
 // same reports whether two things say the same.
-func (t thing) same(o thing) bool {
-	return t.state == o.state && t.detail == o.detail && t.tag == o.tag && t.name == o.name && t.mark == o.mark
+func (t thing) same(o thing) bool { return t.what == o.what && t.own() == o.own() }
+
+// own is the part that is the thing's own.
+func (t thing) own() more {
+	if t.more == nil {
+		return more{}
+	}
+	return *t.more
 }
 
 func (t thing) export() sluice.Thing {
-	return sluice.Thing{
-		State: sluice.ThingState(t.state.Value()), Detail: t.detail.Value(), Tag: t.tag.Value(), Name: t.name, Mark: t.mark,
-	}
+	w, own := t.what.Value(), t.own()
+	return sluice.Thing{State: sluice.ThingState(w.state), Detail: w.detail, Tag: w.tag, Name: own.name, Mark: own.mark}
 }

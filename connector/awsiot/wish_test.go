@@ -155,11 +155,15 @@ func TestOneEventForACause(t *testing.T) {
 			func(c *cloud) error { return c.UndeprecateThingType(c.conf["deviceType"].(string)) },
 		},
 		{
-			"group missing", `thing group "later"`, map[string]any{"thingGroups": []string{"later", "there"}}, func(*cloud) {},
+			"group missing", `thing group "later"`,
+			map[string]any{"thingGroups": []string{"later", "there"}},
+			func(*cloud) {},
 			func(c *cloud) error { return c.CreateThingGroup("later") },
 		},
 		{
-			"billing group missing", `billing group "later"`, map[string]any{"billingGroup": "later"}, func(*cloud) {},
+			"billing group missing", `billing group "later"`,
+			map[string]any{"billingGroup": "later"},
+			func(*cloud) {},
 			func(c *cloud) error { return c.CreateBillingGroup("later") },
 		},
 		{"limit reached", "limit", nil, func(c *cloud) { c.Fail(limit) }, func(c *cloud) error { c.ClearFaults(); return nil }},
