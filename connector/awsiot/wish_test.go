@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -223,19 +224,24 @@ func TestOneThingDenied(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := newRig()
-	prepare := r.prepare(t, eager, c.with(t, map[string]any{"accessKeyId": key.ID, "secretAccessKey": key.Secret}))
-	for i := range 20 {
-		for _, eui := range []string{device, fmt.Sprintf("%016X", i)} {
-			if err := prepare(connectortest.Uplink(eui, 1)); err != nil {
-				t.Fatal(err)
+	wire := &meter{RoundTripper: c.ControlTransport()}
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig()
+		d := r.dial(t, awsiot.Options{Transport: wire}, c.with(t, map[string]any{"accessKeyId": key.ID, "secretAccessKey": key.Secret}))
+		began := time.Now()
+		for i := range 20 {
+			for _, eui := range []string{device, fmt.Sprintf("%016X", i)} {
+				if err := d.(sluice.Preparer).Prepare(t.Context(), connectortest.Uplink(eui, 1)); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
-	}
-	await(t, "the others are made", func() bool { return len(c.Things()) == 20 })
-	if r.state(device) != sluice.ThingFailed {
-		t.Error(r.state(device))
-	}
+		r.settled(20)
+		if took := time.Since(began); took > 6*time.Second || r.state(device) != sluice.ThingFailed {
+			t.Errorf("the others waited %s; it is %s", took, r.state(device))
+		}
+		d.Close()
+	})
 }
 
 // A thing that was deleted in AWS is found out when that is asked for, when
@@ -309,11 +315,15 @@ func TestThingsAfterAChange(t *testing.T) {
 	if err := c.CreateThingGroup("meters"); err != nil {
 		t.Fatal(err)
 	}
-	c.Fail(awsiottest.Fault{Times: 1, Delay: 50 * time.Millisecond}) // it does not wait for this
+	c.Fail(awsiottest.Fault{Status: 503, Code: "ServiceUnavailableException"})
 	prepare := r.prepare(t, eager, c.with(t, map[string]any{"thingGroups": []string{"meters"}, "provisioningTimeout": "1h"}))
-	if err := prepare(connectortest.Uplink(device, 2)); err != nil {
+	if err := prepare(connectortest.Uplink(device, 2)); err != nil { // within the patience of the tests
 		t.Fatal(err)
 	}
+	if r.state(device) != sluice.ThingRegistered {
+		t.Error(r.state(device))
+	}
+	c.ClearFaults()
 	await(t, "it is in the group", func() bool { thing, _ := c.Thing(device); return len(thing.Groups) == 1 })
 	before := c.Calls("DescribeThing")
 	if err := r.prepare(t, eager, c.with(t, map[string]any{"accountPrefix": "another-ats"}))(connectortest.Uplink(device, 3)); err != nil {
