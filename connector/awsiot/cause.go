@@ -34,12 +34,12 @@ func (r *registry) suffer(s *stage, j *job, f *refusal, tell bool) {
 	if !j.spare { // of those what is remembered is still true
 		r.d.spec.Things.Put(j.devEUI, sluice.Thing{State: sluice.ThingFailed, Detail: f.Message})
 	}
-	if f.final {
-		r.release(j)
-	}
 	if now := r.d.spec.Clock(); tell && (c.told.IsZero() || now.Sub(c.told) >= tellAgain) {
 		c.told = now
 		r.tellCause(c, j, f)
+	}
+	if f.final {
+		r.release(j) // after all is told
 	}
 }
 
