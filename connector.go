@@ -3,6 +3,7 @@ package sluice
 import (
 	"context"
 	"encoding/json"
+	"iter"
 	"log/slog"
 	"time"
 )
@@ -67,7 +68,7 @@ type DialerSpec struct {
 // Dialer opens the sessions of a pool with one configuration. What the
 // sessions share (the registry client, what is known of things) lives here.
 //
-// A Dialer may also be a [Preparer], a [Prober] and a [Pacer].
+// A Dialer may also be a [Preparer], a [Prober], a [Pacer] and a [Refresher].
 type Dialer interface {
 	// Size is how many sessions the pool has.
 	Size() int
@@ -128,6 +129,14 @@ type Pacer interface {
 	Pace() float64
 }
 
+// Refresher is an optional ability of a [Dialer]: to look at once whether all
+// that it remembers of the cloud's registry is still there, as it otherwise
+// does in its own time. It returns how many things it looks at; the looking
+// goes on in the background.
+type Refresher interface {
+	Refresh() (things int, err error)
+}
+
 // Subscriber is an optional ability of a [Session]: to receive commands.
 // Subscribe returns once the cloud has granted it. take is called for each
 // command, one after another; the cloud's message is acknowledged only when
@@ -177,14 +186,22 @@ type Thing struct {
 	State  ThingState `json:"state"`
 	Detail string     `json:"detail,omitempty"` // why, where it failed
 	// Tag is the connector's own mark, such as a hash of the configuration
-	// that the thing was made with.
+	// that the thing was made with. Few things have tags that differ.
 	Tag string `json:"tag,omitempty"`
+	// Name is the thing's name in the cloud; "" where the DevEUI tells it.
+	Name string `json:"name,omitempty"`
+	// Mark is the connector's own too: a hash of what the device itself put
+	// into the thing.
+	Mark uint64 `json:"-"`
 }
 
 // Things is a connection's memory of things. It survives a restart, but the
 // last second of it may be lost in a crash. Keys are DevEUIs in upper case.
-// Both methods are fast and safe for use by several goroutines.
+// The methods are safe for use by several goroutines; Get and Put are fast.
 type Things interface {
 	Get(devEUI string) (Thing, bool)
 	Put(devEUI string, t Thing)
+	// All goes through all that is remembered, in any order. The memory must
+	// not be used meanwhile by who goes through it.
+	All() iter.Seq2[string, Thing]
 }

@@ -38,6 +38,8 @@ const (
 	EventThingCreated        EventType = "thing.created"
 	EventThingFailed         EventType = "thing.failed"
 	EventThingMissing        EventType = "thing.missing"
+	EventThingDeleted        EventType = "thing.deleted"  // found to be gone from the cloud
+	EventThingRestored       EventType = "thing.restored" // what kept things from being registered is over
 	EventJournalFull         EventType = "journal.full"
 	EventJournalGap          EventType = "journal.gap"
 	EventJournalRestarted    EventType = "journal.restarted" // its storage was opened again after an error

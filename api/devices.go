@@ -24,7 +24,8 @@ type deviceView struct {
 type thingView struct {
 	ConnectionID string            `json:"connectionId" example:"1"`
 	State        sluice.ThingState `json:"state" enum:"registered,missing,pending,failed"`
-	Detail       string            `json:"detail,omitempty" doc:"Why, where it failed."`
+	Name         string            `json:"name,omitempty" doc:"Its name in the cloud, where that is not made of the DevEUI alone."`
+	Detail       string            `json:"detail,omitempty" doc:"Why, where it failed, or what is odd about it."`
 }
 
 func (s *server) viewDevice(d sluice.Device) deviceView {
@@ -33,7 +34,7 @@ func (s *server) viewDevice(d sluice.Device) deviceView {
 		LastSeen: At(d.LastSeen), Things: []thingView{},
 	}
 	for id, t := range s.Devices.ThingsOf(d.DevEUI) {
-		v.Things = append(v.Things, thingView{ConnectionID: id, State: t.State, Detail: t.Detail})
+		v.Things = append(v.Things, thingView{ConnectionID: id, State: t.State, Name: t.Name, Detail: t.Detail})
 	}
 	slices.SortFunc(v.Things, func(a, b thingView) int {
 		// Ids are numbers as text: the shorter is the smaller.

@@ -91,6 +91,9 @@ type Supervisor interface {
 	// Command takes a command that came in at the connection's address and
 	// returns the id of its message once it is held durably.
 	Command(ctx context.Context, connectionID string, c sluice.Command) (messageID string, err error)
+	// Refresh has the things of a connection be looked at in its cloud, and
+	// returns how many they are.
+	Refresh(connectionID string) (things int, err error)
 }
 
 // Replays sends what was received again; see [sluice.Replay]. Connections are

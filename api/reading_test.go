@@ -153,3 +153,13 @@ func TestMetrics(t *testing.T) {
 	h.supervisor.refuse = errors.New("broken")
 	h.do("GET", "/connections/1/metrics", "").want(http.StatusInternalServerError)
 }
+
+func TestRefreshThings(t *testing.T) {
+	h := newHarness(t)
+	h.do("POST", "/connections/1/things/refresh", "").want(http.StatusNotFound)
+	h.create(connection)
+	v := h.do("POST", "/connections/1/things/refresh", "").want(http.StatusAccepted).json()
+	equal(t, v, map[string]any{"things": 3.0})
+	h.supervisor.refuse = sluice.Errorf(sluice.CodeConflict, "The connection is not active.")
+	h.do("POST", "/connections/1/things/refresh", "").want(http.StatusConflict)
+}

@@ -86,6 +86,12 @@ func (s *server) registerConnections() {
 		id: "getConnectionMetrics", tag: "Connections", summary: "Read what a connection has done",
 		about: "In all, in the last hour and in the last day.",
 	}, s.getMetrics)
+	route(s, "POST /connections/{id}/things/refresh", operation{
+		id: "refreshThings", tag: "Connections", summary: "Look at a connection's things in its cloud", status: http.StatusAccepted,
+		errors: []int{http.StatusConflict},
+		about: "Looks at each thing that the connection remembers, in the background, as it otherwise does once a day. " +
+			"One that was deleted in the cloud is told in an event and made again with its device's next uplink; uplinks do not wait for this.",
+	}, s.refreshThings)
 }
 
 func (s *server) registerFlows() {

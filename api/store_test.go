@@ -234,6 +234,12 @@ type supervisor struct {
 	refuse   error
 }
 
+func (s *supervisor) Refresh(string) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return 3, s.refuse
+}
+
 func (s *supervisor) Status(id string) (sluice.Status, bool) {
 	st, ok := s.status[id]
 	return st, ok

@@ -7,9 +7,10 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"unique"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"sluice"
 )
 
 // The subjects and the records of the things' logs: one subject a connection,
@@ -19,6 +20,7 @@ const (
 
 	recordThing    = 1 // DevEUI, state, tag, detail
 	recordOddThing = 2 // key, state, tag, detail
+	recordMore     = 3 // name and mark of the thing whose record follows
 )
 
 const (
@@ -86,7 +88,13 @@ func (m *memory) load(chunk []byte) error {
 	r := newChunkReader(chunk)
 	for r.more() {
 		var key thingKey
-		switch r.byte() {
+		var t sluice.Thing
+		kind := r.byte()
+		if kind == recordMore {
+			t.Name, t.Mark = r.text(), r.eui()
+			kind = r.byte()
+		}
+		switch kind {
 		case recordThing:
 			key.proper, key.eui = true, r.eui()
 		case recordOddThing:
@@ -94,9 +102,9 @@ func (m *memory) load(chunk []byte) error {
 		default:
 			r.fail()
 		}
-		t := thing{state: unique.Make(r.word()), tag: unique.Make(r.word()), detail: unique.Make(r.word())}
+		t.State, t.Tag, t.Detail = sluice.ThingState(r.word()), r.word(), r.word()
 		if r.err == nil {
-			m.set(key, t)
+			m.set(key, newThing(t))
 		}
 	}
 	return r.err
@@ -194,6 +202,9 @@ func (m *memory) take(w *thingWriter) {
 		m.set(key, t)
 		w.batch = append(w.batch, key)
 	}
+	if len(m.unsaved) == 0 && cap(m.unsaved) > thingBatch {
+		m.unsaved = nil // many came at once; they seldom do
+	}
 }
 
 // giveBack puts a batch that could not be written back on the list.
@@ -210,6 +221,11 @@ func (m *memory) giveBack(batch []thingKey) {
 }
 
 func (t thing) encode(w *chunkWriter, key thingKey) {
+	if t.more != nil {
+		w.byte(recordMore)
+		w.text(t.more.name)
+		w.eui(t.more.mark)
+	}
 	if !key.proper {
 		w.byte(recordOddThing)
 		w.text(key.odd)
@@ -217,9 +233,10 @@ func (t thing) encode(w *chunkWriter, key thingKey) {
 		w.byte(recordThing)
 		w.eui(key.eui)
 	}
-	w.word(t.state.Value())
-	w.word(t.tag.Value())
-	w.word(t.detail.Value())
+	shared := t.what.Value()
+	w.word(shared.state)
+	w.word(shared.tag)
+	w.word(shared.detail)
 }
 
 // all encodes the whole memory. The chunks are made under one hold of the

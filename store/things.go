@@ -1,6 +1,7 @@
 package store
 
 import (
+	"iter"
 	"strings"
 	"sync"
 	"unique"
@@ -32,10 +33,28 @@ type memory struct {
 	log chunkLog // the writer's
 }
 
-// thing is a [sluice.Thing] in a third of the memory.
+// thing is a [sluice.Thing] in a fraction of the memory.
 type thing struct {
-	state, detail, tag unique.Handle[string]
-	unsaved            bool
+	what    unique.Handle[what]
+	more    *more // nil for most
+	unsaved bool
+}
+
+// what is the part of a thing that many things share.
+type what struct{ state, detail, tag string }
+
+// more is the part that is a thing's own.
+type more struct {
+	name string
+	mark uint64
+}
+
+func newThing(t sluice.Thing) thing {
+	n := thing{what: unique.Make(what{string(t.State), t.Detail, t.Tag})}
+	if t.Name != "" || t.Mark != 0 {
+		n.more = &more{strings.Clone(t.Name), t.Mark}
+	}
+	return n
 }
 
 // thingKey is a DevEUI, or any other text.
@@ -97,12 +116,8 @@ func (m *memory) Get(devEUI string) (sluice.Thing, bool) {
 
 // Put notes what is known of a device.
 func (m *memory) Put(devEUI string, t sluice.Thing) {
-	next := thing{
-		state:   unique.Make(string(t.State)),
-		detail:  unique.Make(t.Detail),
-		tag:     unique.Make(t.Tag),
-		unsaved: true,
-	}
+	next := newThing(t)
+	next.unsaved = true
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	key := keyOf(devEUI)
@@ -115,6 +130,24 @@ func (m *memory) Put(devEUI string, t sluice.Thing) {
 		m.unsaved = append(m.unsaved, key)
 	}
 	m.set(key, next)
+}
+
+// All goes through all things, while the memory is locked for writing.
+func (m *memory) All() iter.Seq2[string, sluice.Thing] {
+	return func(yield func(string, sluice.Thing) bool) {
+		m.mu.RLock()
+		defer m.mu.RUnlock()
+		for eui, t := range m.euis {
+			if !yield(formatEUI(eui), t.export()) {
+				return
+			}
+		}
+		for odd, t := range m.odd {
+			if !yield(odd, t.export()) {
+				return
+			}
+		}
+	}
 }
 
 func (m *memory) forget() {
@@ -153,10 +186,17 @@ func (m *memory) set(k thingKey, t thing) {
 }
 
 // same reports whether two things say the same.
-func (t thing) same(o thing) bool {
-	return t.state == o.state && t.detail == o.detail && t.tag == o.tag
+func (t thing) same(o thing) bool { return t.what == o.what && t.own() == o.own() }
+
+// own is the part that is the thing's own.
+func (t thing) own() more {
+	if t.more == nil {
+		return more{}
+	}
+	return *t.more
 }
 
 func (t thing) export() sluice.Thing {
-	return sluice.Thing{State: sluice.ThingState(t.state.Value()), Detail: t.detail.Value(), Tag: t.tag.Value()}
+	w, own := t.what.Value(), t.own()
+	return sluice.Thing{State: sluice.ThingState(w.state), Detail: w.detail, Tag: w.tag, Name: own.name, Mark: own.mark}
 }

@@ -52,7 +52,7 @@ func TestThingsSurviveRestart(t *testing.T) {
 	s := h.store()
 	connections(t, s, 2)
 	stop := run(t, s)
-	registered := sluice.Thing{State: sluice.ThingRegistered, Tag: "abc"}
+	registered := sluice.Thing{State: sluice.ThingRegistered, Tag: "abc", Name: "pump-1", Mark: 1<<63 + 7}
 	failed := sluice.Thing{State: sluice.ThingFailed, Detail: "iot:CreateThing is not allowed", Tag: "abc"}
 	s.Things("1").Put("20635F0000000001", failed)
 	s.Things("1").Put("20635F0000000001", registered)
@@ -159,6 +159,46 @@ func TestThingsConcurrently(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// TestHundredThousandThings: with names and marks of their own they take less
+// than 20 MB, and all are there after a restart.
+func TestHundredThousandThings(t *testing.T) {
+	const n = 100_000
+	h := newHouse(t)
+	s := h.store()
+	connections(t, s, 1)
+	thing := func(i int) sluice.Thing {
+		return sluice.Thing{
+			State: sluice.ThingRegistered, Tag: "0123456789abcdef0123456789abcdef",
+			Name: fmt.Sprintf("north-meter-%08d", i), Mark: uint64(i) * 0x9E3779B97F4A7C15,
+		}
+	}
+	before := heap()
+	for i := range n {
+		s.Things("1").Put(eui(i), thing(i))
+	}
+	mb := float64(int64(heap()-before)) / 1e6
+	t.Logf("%d things take %.1f MB, with the list of those to be written", n, mb)
+	if mb > 20 {
+		t.Error("that is more than 20 MB")
+	}
+	if got, _ := s.Things("1").Get(eui(1)); got != thing(1) { // and it is still there
+		t.Errorf("%+v", got)
+	}
+	run(t, s)() // writes them
+	h.restart()
+	s = h.store()
+	count := 0
+	for devEUI, got := range s.Things("1").All() {
+		count++
+		if got.Name == "" || got.State != sluice.ThingRegistered {
+			t.Fatalf("%s: %+v", devEUI, got)
+		}
+	}
+	if last, _ := s.Things("1").Get(eui(n - 1)); count != n || last != thing(n-1) {
+		t.Errorf("%d things after a restart, the last is %+v", count, last)
+	}
 }
 
 func BenchmarkThings100k(b *testing.B) {

@@ -11,6 +11,7 @@ package awsiot
 import (
 	"encoding/json"
 	"math/rand/v2"
+	"net/http"
 	"time"
 
 	"sluice"
@@ -40,6 +41,11 @@ type Options struct {
 	// another takes its place; it is shortened at random by up to a tenth. 0
 	// means 23 hours: AWS closes it after 24.
 	WebSocketLife time.Duration
+	// ScanFrom is how many devices must wait to be looked up for the lists of
+	// things to be read too; 0 means 1750.
+	ScanFrom int
+	// Transport makes the calls of the AWS IoT API; nil means over the network.
+	Transport http.RoundTripper
 	// Clock is for the dates of certificates and of signatures; nil means
 	// time.Now.
 	Clock sluice.Clock
@@ -50,8 +56,9 @@ type Options struct {
 
 // Connector is the kind of cloud "AWS IoT Core".
 type Connector struct {
-	o     Options
-	desks *desks
+	o        Options
+	desks    *desks
+	accounts *accounts
 }
 
 var (
@@ -70,13 +77,16 @@ func New(o Options) *Connector {
 	setDefault(&o.KeepAlive, 30*time.Second)
 	setDefault(&o.RecheckMissing, time.Minute)
 	setDefault(&o.RetryThing, 5*time.Second)
+	if o.ScanFrom == 0 {
+		o.ScanFrom = scanFrom
+	}
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
 	if o.Rand == nil {
 		o.Rand = rand.Float64
 	}
-	return &Connector{o: o, desks: newDesks()}
+	return &Connector{o: o, desks: newDesks(), accounts: newAccounts()}
 }
 
 func setDefault(d *time.Duration, value time.Duration) {
@@ -102,7 +112,7 @@ func (c *Connector) Info() sluice.ConnectorInfo {
 // Dialer makes the Dialer of a connection, whose configuration has passed
 // Check.
 func (c *Connector) Dialer(spec sluice.DialerSpec) (sluice.Dialer, error) {
-	return newDialer(c.o, c.desks, spec)
+	return newDialer(c.o, c.desks, c.accounts, spec)
 }
 
 // Expires tells when the client certificate expires, where it is used.

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
-	"regexp"
 	"strings"
 	"time"
 
@@ -33,6 +32,12 @@ type config struct {
 	PoolSize             int
 	UplinkQoS            int
 	ProvisioningTimeout  string
+	ThingNamePattern     string
+	ThingAttributes      map[string]string
+	ThingTagAttribute    string
+	ThingGroups          []string
+	BillingGroup         string
+	ThingCheckInterval   string
 	DataEndpoint         string
 	WebSocketEndpoint    string
 	PublishEndpoint      string
@@ -52,7 +57,10 @@ const required = "uplinkTopicPattern region accountPrefix"
 // readConfig reads a configuration. Properties that are missing or of a wrong
 // type, which is the schema's to say, have their defaults.
 func readConfig(raw json.RawMessage) config {
-	c := config{PoolSize: 10, UplinkQoS: 1, ProvisioningTimeout: "30s", CreateDevices: true, Protocol: protocolSSL, given: map[string]bool{}}
+	c := config{
+		PoolSize: 10, UplinkQoS: 1, ProvisioningTimeout: "30s", CreateDevices: true, Protocol: protocolSSL,
+		ThingNamePattern: defaultNamePattern, ThingCheckInterval: "24h", given: map[string]bool{},
+	}
 	var m map[string]json.RawMessage
 	if json.Unmarshal(raw, &m) != nil {
 		return c
@@ -86,6 +94,12 @@ func readConfig(raw json.RawMessage) config {
 		"poolSize":             &c.PoolSize,
 		"uplinkQos":            &c.UplinkQoS,
 		"provisioningTimeout":  &c.ProvisioningTimeout,
+		"thingNamePattern":     &c.ThingNamePattern,
+		"thingAttributes":      &c.ThingAttributes,
+		"thingTagAttribute":    &c.ThingTagAttribute,
+		"thingGroups":          &c.ThingGroups,
+		"billingGroup":         &c.BillingGroup,
+		"thingCheckInterval":   &c.ThingCheckInterval,
 		"dataEndpoint":         &c.DataEndpoint,
 		"controlEndpoint":      &c.ControlEndpoint,
 		"caCertificate":        &c.CACertificate,
@@ -98,7 +112,7 @@ func readConfig(raw json.RawMessage) config {
 	}
 	for _, s := range []*string{
 		&c.Region, &c.AccountPrefix, &c.AccessKeyID, &c.SecretAccessKey, &c.SessionToken, &c.RoleARN, &c.ExternalID, &c.Proxy,
-		&c.CertificateID, &c.DeviceType, &c.DataEndpoint, &c.WebSocketEndpoint, &c.PublishEndpoint, &c.ControlEndpoint, &c.STSEndpoint,
+		&c.CertificateID, &c.DeviceType, &c.DataEndpoint, &c.WebSocketEndpoint, &c.PublishEndpoint, &c.ControlEndpoint, &c.STSEndpoint, &c.BillingGroup,
 	} {
 		*s = strings.TrimSpace(*s) // pasted values often end in a line break
 	}
@@ -135,6 +149,7 @@ func (c *Connector) Check(configuration json.RawMessage) (warnings, problems []s
 	cfg.checkCertificate(c.o.Clock(), &warn, &bad)
 	cfg.checkCredentials(&warn, &bad)
 	cfg.checkRegistry(&warn, &bad)
+	cfg.checkThings(&bad)
 	for _, name := range cfg.missing { // as secrets are, once their key is lost
 		bad.add(name, "It is missing.")
 	}
@@ -249,7 +264,7 @@ func (c *config) checkCertificateID(warn *findings) {
 
 func (c *config) checkRegistry(warn, bad *findings) {
 	// Source of the form: AWS IoT API reference, CreateThing, thingTypeName.
-	if c.DeviceType != "" && !regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`).MatchString(c.DeviceType) {
+	if c.DeviceType != "" && !isThingName(c.DeviceType) {
 		bad.add("deviceType", "%q is not the name of a thing type: letters, digits, ':', '_' and '-', at most 128.", c.DeviceType)
 	}
 	if d, err := time.ParseDuration(c.ProvisioningTimeout); err != nil || d < 0 || d > time.Hour {

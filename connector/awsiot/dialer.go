@@ -45,9 +45,11 @@ var (
 	_ sluice.Preparer = (*dialer)(nil)
 	_ sluice.Prober   = (*dialer)(nil)
 	_ sluice.Pacer    = (*dialer)(nil)
+
+	_ sluice.Refresher = (*dialer)(nil)
 )
 
-func newDialer(o Options, at *desks, spec sluice.DialerSpec) (*dialer, error) {
+func newDialer(o Options, at *desks, in *accounts, spec sluice.DialerSpec) (*dialer, error) {
 	cfg := readConfig(spec.Connection.Configuration)
 	cfg.CreateDevices = spec.Common.CreateDevices
 	d := &dialer{o: o, desks: at, spec: spec, cfg: cfg, told: map[string]time.Time{}}
@@ -91,7 +93,7 @@ func newDialer(o Options, at *desks, spec sluice.DialerSpec) (*dialer, error) {
 		}
 	}
 	if cfg.registers() {
-		if d.registry, err = newRegistry(d); err != nil {
+		if d.registry, err = newRegistry(d, in); err != nil {
 			return nil, invalid(err)
 		}
 	}

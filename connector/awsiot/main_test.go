@@ -108,7 +108,12 @@ func newRig() *rig {
 
 func (r *rig) dial(tb testing.TB, o awsiot.Options, configuration json.RawMessage) sluice.Dialer {
 	tb.Helper()
-	d, err := awsiot.New(o).Dialer(sluice.DialerSpec{
+	return r.dialWith(tb, awsiot.New(o), configuration)
+}
+
+func (r *rig) dialWith(tb testing.TB, c *awsiot.Connector, configuration json.RawMessage) sluice.Dialer {
+	tb.Helper()
+	d, err := c.Dialer(sluice.DialerSpec{
 		Connection: sluice.Connection{ID: "8", Configuration: configuration},
 		Common:     r.common,
 		Instance:   "a1b2c3d4",

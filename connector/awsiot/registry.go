@@ -2,9 +2,6 @@ package awsiot
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -13,73 +10,115 @@ import (
 	"sluice"
 )
 
-// maxJobs is how many devices may wait for their things at once. The uplinks
-// of those above it are sent without waiting; their things are made later.
-const maxJobs = 100_000
-
-// refusedPause is how long nothing is asked after AWS refused all there is.
-const refusedPause = 30 * time.Second
+const (
+	// maxJobs is how many devices may wait for their things at once. The
+	// uplinks of those above it are sent without waiting; their things are made
+	// later.
+	maxJobs = 100_000
+	// maxSpareJobs is how many jobs there may be at most for one to be begun
+	// that nobody waits for. What is not begun is with the device's next uplink.
+	maxSpareJobs = 10_000
+	// attributesPause is how long the attributes of a thing are not changed
+	// again: a device whose reports differ must not cost a call each.
+	attributesPause = 10 * time.Minute
+)
 
 // registry makes sure that devices are things: it asks once for each device,
 // and makes the thing where it is missing and that is wanted.
 //
-// A device that is not known to be a thing has a job. A few callers take the
-// jobs in turn. A job that fails is tried again after a pause, for as long as
-// the registry is open; its device waits for it only so long.
+// A device that is not known to be a thing has a job, which goes through the
+// stages: one for each call of the API. Each stage has its own queue and pace,
+// so that no job waits for calls that it does not need. A job that fails is
+// tried again after a pause, for as long as the registry is open; its device
+// waits for it only so long.
 type registry struct {
-	d         *dialer
-	api       *things
-	principal string // the certificate to attach, "" for none
-	tag       string // of things that are as this configuration wants them
-	timeout   time.Duration
+	d       *dialer
+	api     *things
+	wish    wish
+	timeout time.Duration
+	round   time.Duration // in which all that is remembered is looked at; 0: never
+	leave   func()        // gives the account back
 
-	ctx    context.Context // of the callers; ends with close
-	cancel func()
-	wait   sync.WaitGroup // for the callers
+	ctx     context.Context // of all calls; ends with close
+	cancel  func()
+	wait    sync.WaitGroup // for all goroutines
+	refresh chan struct{}  // has all be looked at now
 
-	mu      sync.Mutex
-	jobs    map[string]*job      // by DevEUI
-	ready   []*job               // to be taken by a caller
-	calling int                  // callers at work
-	closed  bool                 //
-	missing map[string]time.Time // things that are not there, and when that was seen
-	refused *refusal             // why AWS refused all there is
-	until   time.Time            // and until when nothing is asked therefore
+	look, create, attach, bill, update *stage
+	groups                             []*stage // one for each group
+
+	mu        sync.Mutex
+	jobs      map[string]*job      // by DevEUI
+	names     map[string]*job      // by the names of their things
+	closed    bool                 //
+	missing   map[string]time.Time // things that are not there, and when that was seen
+	changed   map[string]time.Time // when attributes were changed last
+	causes    map[string]*cause    // of what fails, by kind
+	owners    map[uint64]uint64    // the devices by hashes of their things' names; nil where those are plain
+	gonesTold int                  // things found to be deleted, since tellGone
+	scanning  bool
+	scanNext  map[string]time.Time // no list before, by its action
 }
 
 // job is the registration of one device.
 type job struct {
-	devEUI  string
-	since   time.Time
-	tries   int
-	over    chan struct{} // closed once there is nothing to wait for
-	isOver  bool
-	missing bool // set before over is closed: the thing is not there, nor to be made
-	timer   *time.Timer
+	devEUI, name string
+	attributes   map[string]string // wanted
+	mark         uint64            // of those
+	since        time.Time
+	over         chan struct{} // closed once there is nothing to wait for
+	isOver       bool
+	missing      bool         // set before over is closed: the thing is not there, nor to be made
+	spare        bool         // nobody waits for it
+	verify       bool         // it looks whether the thing is still there
+	adapts       bool         // it only changes the attributes
+	known        sluice.Thing // what was remembered, where spare
+
+	at       *stage // where it is queued or being called for
+	running  bool
+	tries    int // that failed
+	timer    *time.Timer
+	cause    *cause // why it fails
+	causeAt  *stage
+	looked   bool
+	thing    *described // nil: looked, and there is none
+	relooked bool       // AWS found something missing although the thing is there
+	bare     bool       // to be made without its billing group
+	done     map[*stage]bool
 }
 
-func newRegistry(d *dialer) (*registry, error) {
+func newRegistry(d *dialer, in *accounts) (*registry, error) {
 	timeout, err := time.ParseDuration(d.cfg.ProvisioningTimeout)
 	if err != nil {
 		return nil, fmt.Errorf("provisioningTimeout: %w", err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	round, err := time.ParseDuration(d.cfg.ThingCheckInterval)
+	if err != nil {
+		return nil, fmt.Errorf("thingCheckInterval: %w", err)
+	}
+	w, err := newWish(&d.cfg)
+	if err != nil {
+		return nil, err
+	}
 	r := &registry{
-		d: d, api: newThings(&d.cfg, d.web, d.identity, d.who), timeout: timeout,
-		ctx: ctx, cancel: cancel,
-		jobs: map[string]*job{}, missing: map[string]time.Time{},
+		d: d, wish: w, timeout: timeout, round: round, refresh: make(chan struct{}, 1),
+		jobs: map[string]*job{}, names: map[string]*job{}, missing: map[string]time.Time{},
+		changed: map[string]time.Time{}, scanNext: map[string]time.Time{}, causes: map[string]*cause{},
 	}
-	if _, ok := parseCertificateARN(d.cfg.CertificateID); ok {
-		r.principal = d.cfg.CertificateID
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	of, leave := in.join(&d.cfg)
+	r.leave = leave
+	r.api = newThings(d, of)
+	r.makeStages(of)
+	if !w.plain {
+		r.owners = map[uint64]uint64{}
+		for devEUI, t := range d.spec.Things.All() {
+			if w.isThere(t) {
+				r.owners[hashOf(t.Name)] = numberOf(devEUI)
+			}
+		}
 	}
-	h := sha256.New()
-	for _, s := range []string{
-		d.cfg.controlAddress(), d.cfg.Region, d.cfg.AccountPrefix, d.cfg.DeviceType, r.principal,
-		fmt.Sprint(d.cfg.CreateDevices),
-	} {
-		fmt.Fprintf(h, "%d:%s", len(s), s)
-	}
-	r.tag = hex.EncodeToString(h.Sum(nil)[:8])
+	r.wait.Go(r.verify)
 	return r, nil
 }
 
@@ -91,23 +130,33 @@ func (r *registry) prepare(ctx context.Context, m *sluice.Message) error {
 		sluice.KindDownlinkQueued, sluice.KindDownlinkRejected: // its DevEUI is what a command said, and may be none at all
 		return nil
 	}
-	if t, ok := r.d.spec.Things.Get(m.DevEUI); ok && t.State == sluice.ThingRegistered && t.Tag == r.tag {
+	t, ok := r.d.spec.Things.Get(m.DevEUI)
+	if ok && r.wish.isThere(t) {
+		r.again(m, t)
 		return nil
 	}
 	devEUI := strings.ToUpper(m.DevEUI)
 	if r.isMissing(devEUI) {
 		return r.missingFailure(devEUI)
 	}
-	j := r.job(devEUI)
+	j, refused := r.job(devEUI, m)
+	if refused != nil {
+		return r.unnamed(devEUI, refused)
+	}
 	if j == nil {
 		return nil
 	}
+	return r.await(ctx, j)
+}
+
+// await waits for a job.
+func (r *registry) await(ctx context.Context, j *job) error {
 	t := time.NewTimer(r.timeout - time.Since(j.since))
 	defer t.Stop()
 	select {
 	case <-j.over:
 		if j.missing {
-			return r.missingFailure(devEUI)
+			return r.missingFailure(j.devEUI)
 		}
 	case <-t.C:
 	case <-r.ctx.Done():
@@ -118,15 +167,68 @@ func (r *registry) prepare(ctx context.Context, m *sluice.Message) error {
 	return nil
 }
 
+// again has a thing that is there looked at once more where it is not as it is
+// wanted now: the configuration has changed, or what the device tells of
+// itself. Nobody waits for that.
+func (r *registry) again(m *sluice.Message, t sluice.Thing) {
+	switch {
+	case t.Tag != r.wish.tag:
+	case !r.wish.follows(m) || r.wish.mark(m) == t.Mark:
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	devEUI := strings.ToUpper(m.DevEUI)
+	if r.closed || r.jobs[devEUI] != nil || len(r.jobs) >= maxSpareJobs {
+		return
+	}
+	j := r.newJob(devEUI, r.nameOfKnown(devEUI, t))
+	j.spare, j.known, j.mark = true, t, t.Mark
+	if r.wish.follows(m) {
+		j.attributes, j.mark = r.wish.read(m)
+	}
+	if t.Tag == r.wish.tag {
+		if time.Since(r.changed[devEUI]) < attributesPause {
+			return
+		}
+		j.adapts, j.looked, j.thing = true, true, &described{thingType: r.wish.thingType, billingGroup: r.wish.billingGroup}
+		j.done[r.attach] = true
+		for _, g := range r.groups {
+			j.done[g] = true
+		}
+	}
+	r.release(j)
+	r.enlist(j)
+}
+
+// nameOfKnown is the name of a thing that is remembered.
+func (r *registry) nameOfKnown(devEUI string, t sluice.Thing) string {
+	if t.Name != "" {
+		return t.Name
+	}
+	return r.wish.nameFor(devEUI)
+}
+
 // missingFailure skips a message, and tells so once in a while for a device.
 func (r *registry) missingFailure(devEUI string) error {
 	f := &sluice.Failure{
 		Verdict: sluice.Permanent, Reason: sluice.ReasonThingMissing,
-		Message: fmt.Sprintf("There is no thing %s in AWS IoT, and createDevices is off.", devEUI),
+		Message: fmt.Sprintf("There is no thing for %s in AWS IoT, and createDevices is off.", devEUI),
 		Hint:    "Create the thing, or set createDevices.",
 	}
 	r.d.tell(sluice.LevelWarning, sluice.EventThingMissing, "Thing missing", devEUI, devEUI, f)
 	return f
+}
+
+// unnamed tells that a device can have no thing. Where things are made, its
+// uplinks go all the same.
+func (r *registry) unnamed(devEUI string, f *refusal) error {
+	r.d.spec.Things.Put(devEUI, sluice.Thing{State: sluice.ThingFailed, Detail: f.Message})
+	r.d.tell(sluice.LevelError, sluice.EventThingFailed, "Thing not named", f.kind, devEUI, &f.Failure)
+	if r.wish.create {
+		return nil
+	}
+	return &f.Failure
 }
 
 func (r *registry) isMissing(devEUI string) bool {
@@ -142,169 +244,75 @@ func (r *registry) isMissing(devEUI string) bool {
 
 // job returns the job of a device, and begins it where there is none; nil
 // where there are too many.
-func (r *registry) job(devEUI string) *job {
+func (r *registry) job(devEUI string, m *sluice.Message) (*job, *refusal) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	j := r.jobs[devEUI]
-	if j == nil && len(r.jobs) < maxJobs && !r.closed {
-		j = &job{devEUI: devEUI, since: time.Now(), over: make(chan struct{})}
-		r.jobs[devEUI] = j
-		r.d.spec.Things.Put(devEUI, sluice.Thing{State: sluice.ThingPending})
-		r.enqueue(j)
+	if j := r.jobs[devEUI]; j != nil {
+		return j, nil
 	}
-	return j
+	if len(r.jobs) >= maxJobs || r.closed {
+		return nil, nil
+	}
+	name, refused := r.wish.nameOf(m)
+	if refused != nil {
+		return nil, refused
+	}
+	if refused := r.claim(devEUI, name); refused != nil {
+		return nil, refused
+	}
+	j := r.newJob(devEUI, name)
+	if r.wish.follows(m) {
+		j.attributes, j.mark = r.wish.read(m)
+	}
+	r.d.spec.Things.Put(devEUI, sluice.Thing{State: sluice.ThingPending})
+	r.enlist(j)
+	return j, nil
 }
 
-// enqueue hands a job to the callers. r.mu is held.
-func (r *registry) enqueue(j *job) {
-	if r.closed {
-		return
-	}
-	r.ready = append(r.ready, j)
-	if r.calling < callers {
-		r.calling++
-		r.wait.Go(r.call)
-	}
+func (r *registry) newJob(devEUI, name string) *job {
+	return &job{devEUI: devEUI, name: name, since: time.Now(), over: make(chan struct{}), done: map[*stage]bool{}}
 }
 
-// call does jobs until there are none.
-func (r *registry) call() {
-	for {
-		r.mu.Lock()
-		if len(r.ready) == 0 || r.closed {
-			r.calling--
-			r.mu.Unlock()
-			return
-		}
-		j := r.ready[0]
-		r.ready[0] = nil
-		r.ready = r.ready[1:]
-		refused := r.refused
-		if !time.Now().Before(r.until) {
-			refused = nil
-		}
-		r.mu.Unlock()
-
-		j.tries++
-		if refused != nil {
-			r.failed(j, refused, false)
-			continue
-		}
-		missing, detail, err := r.ensure(j.devEUI)
-		switch {
-		case r.ctx.Err() != nil:
-		case err != nil:
-			r.failed(j, err, true)
-		case missing:
-			r.finish(j, sluice.Thing{State: sluice.ThingMissing, Tag: r.tag})
-		default:
-			r.finish(j, sluice.Thing{State: sluice.ThingRegistered, Detail: detail, Tag: r.tag})
-		}
-	}
+// enlist begins a job. r.mu is held, as below where nothing else is said.
+func (r *registry) enlist(j *job) {
+	r.jobs[j.devEUI], r.names[j.name] = j, j
+	r.dispatch(j)
+	r.maybeScan()
 }
 
-// ensure asks for a thing, and makes it where that is wanted. detail is what
-// is odd about it.
-func (r *registry) ensure(devEUI string) (missing bool, detail string, err error) {
-	thingType, found, err := r.api.describe(r.ctx, devEUI)
-	if err != nil {
-		return false, "", err
-	}
-	if !r.d.cfg.CreateDevices {
-		return !found, "", nil
-	}
-	if !found {
-		existed, err := r.api.create(r.ctx, devEUI, r.d.cfg.DeviceType)
-		if err != nil {
-			return false, "", err
+// settle ends a job.
+func (r *registry) settle(j *job) {
+	t := sluice.Thing{State: sluice.ThingRegistered, Tag: r.wish.tag, Mark: j.mark}
+	switch {
+	case j.thing != nil:
+		t.Detail = r.oddity(j)
+		if !r.wish.plain {
+			t.Name = j.name
 		}
-		if existed { // somebody else made it just now, and otherwise
-			if thingType, _, err = r.api.describe(r.ctx, devEUI); err != nil {
-				return false, "", err
-			}
-		} else {
-			thingType = r.d.cfg.DeviceType
-			r.created(devEUI)
-		}
-	}
-	if want := r.d.cfg.DeviceType; want != "" && thingType != want {
-		detail = fmt.Sprintf("It is of the thing type %q, not %q.", thingType, want)
-		r.d.tell(sluice.LevelWarning, sluice.EventThingFailed, "Thing of another type", "type "+thingType, devEUI, &sluice.Failure{
-			Reason:  sluice.ReasonConfiguration,
-			Message: fmt.Sprintf("Thing %s exists with the thing type %q, not %q. It is used as it is.", devEUI, thingType, want),
-		})
-	}
-	if r.principal != "" {
-		err = r.api.attach(r.ctx, devEUI, r.principal)
-	}
-	return false, detail, err
-}
-
-func (r *registry) created(devEUI string) {
-	text := fmt.Sprintf("Thing %s was created.", devEUI)
-	if t := r.d.cfg.DeviceType; t != "" {
-		text = fmt.Sprintf("Thing %s of type %s was created.", devEUI, t)
-	}
-	r.d.record(sluice.LevelInfo, sluice.EventThingCreated, "Thing created", devEUI, &sluice.Failure{Message: text})
-}
-
-// finish ends a job.
-func (r *registry) finish(j *job, t sluice.Thing) {
-	r.d.spec.Things.Put(j.devEUI, t)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.jobs, j.devEUI)
-	if t.State == sluice.ThingMissing {
+	case j.spare:
+		t = r.gone(j)
+	default:
+		t = sluice.Thing{State: sluice.ThingMissing, Tag: r.wish.tag}
 		if len(r.missing) >= maxJobs {
 			clear(r.missing)
 		}
 		r.missing[j.devEUI] = time.Now()
 		j.missing = true
 	}
+	j.at = nil
+	r.heal(j)
+	r.d.spec.Things.Put(j.devEUI, t)
+	delete(r.jobs, j.devEUI)
+	delete(r.names, j.name)
 	r.release(j)
 }
 
-// release lets go who waits for a job. r.mu is held.
+// release lets go who waits for a job.
 func (r *registry) release(j *job) {
 	if !j.isOver {
 		j.isOver = true
 		close(j.over)
 	}
-}
-
-// failed tells why a job failed, and has it tried again later. Where trying
-// again is of no use until somebody changes something, its device need not
-// wait. asked is false where AWS was not asked, because it just refused all.
-func (r *registry) failed(j *job, err error, asked bool) {
-	f, ok := errors.AsType[*refusal](err)
-	if !ok {
-		f = &refusal{kind: "other", Failure: sluice.Failure{Reason: sluice.ReasonInternal, Message: "A thing could not be registered.", Err: err}}
-	}
-	r.d.spec.Things.Put(j.devEUI, sluice.Thing{State: sluice.ThingFailed, Detail: f.Message})
-	if f.final || j.tries > 1 {
-		told := f.Failure
-		told.Message += " Uplinks are sent all the same, and things are registered as soon as it works."
-		r.d.tell(sluice.LevelError, sluice.EventThingFailed, "Things not registered", f.kind, j.devEUI, &told)
-	}
-	pause := r.d.o.RetryThing << min(j.tries-1, 6)
-	pause += time.Duration(r.d.o.Rand() * float64(pause) / 2)
-
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if f.all && asked {
-		r.refused, r.until = f, time.Now().Add(min(refusedPause, 6*r.d.o.RetryThing))
-	}
-	if f.final {
-		r.release(j)
-	}
-	if r.closed {
-		return
-	}
-	j.timer = time.AfterFunc(pause, func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.enqueue(j)
-	})
 }
 
 // close ends all jobs and waits for the callers.
@@ -316,8 +324,14 @@ func (r *registry) close() {
 			j.timer.Stop()
 		}
 	}
+	for _, s := range r.stages() {
+		if s.timer != nil {
+			s.timer.Stop()
+		}
+	}
 	r.mu.Unlock()
 	r.cancel()
 	r.wait.Wait()
 	r.api.close()
+	r.leave()
 }

@@ -74,6 +74,10 @@ func TestThingIsMadeOnceAndRemembered(t *testing.T) {
 	if err := r.prepare(t, eager, c.with(t, map[string]any{"certificateId": other.ARN}))(connectortest.Uplink(device, 10)); err != nil {
 		t.Fatal(err)
 	}
+	await(t, "the other certificate is attached", func() bool {
+		thing, _ := c.Thing(device)
+		return len(thing.Principals) == 2
+	})
 	if diff := cmp.Diff([]int{2, 1, 2}, calls()); diff != "" {
 		t.Error("calls for another certificate", diff)
 	}
@@ -322,10 +326,19 @@ func TestRegistryOverTLS(t *testing.T) {
 	}
 }
 
-func BenchmarkPrepareKnown(b *testing.B) {
+func BenchmarkPrepareKnown(b *testing.B) { benchmarkPrepare(b, nil) }
+
+// Two attributes are read from each uplink, to see whether they have changed.
+func BenchmarkPrepareKnownWithAttributes(b *testing.B) {
+	benchmarkPrepare(b, map[string]any{
+		"thingAttributes": map[string]string{"name": "{CustomerData.name}", "port": "{FPort}"},
+	})
+}
+
+func benchmarkPrepare(b *testing.B, changes map[string]any) {
 	c := newCloud(b, awsiottest.Options{})
-	p := newRig().dial(b, eager, c.with(b, nil)).(sluice.Preparer)
-	m, ctx := connectortest.Uplink(device, 1), within(b)
+	p := newRig().dial(b, eager, c.with(b, changes)).(sluice.Preparer)
+	m, ctx := uplink(device, "Pump"), within(b)
 	if err := p.Prepare(ctx, m); err != nil {
 		b.Fatal(err)
 	}

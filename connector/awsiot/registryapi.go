@@ -3,65 +3,45 @@ package awsiot
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
-	"github.com/aws/smithy-go"
-	"golang.org/x/time/rate"
-
-	"sluice"
-)
-
-// The pace of registry calls: four fifths of what AWS takes from an account,
-// so that others of the account get some.
-// Source: AWS IoT Core endpoints and quotas, "AWS IoT Core API throttling
-// limits": DescribeThing 350 a second, CreateThing and AttachThingPrincipal
-// 100.
-const (
-	describeRate = 280
-	createRate   = 80
-	attachRate   = 80
 )
 
 // callTimeout bounds one registry call with the SDK's own retries.
 const callTimeout = 15 * time.Second
 
-// callers is how many registry calls are made at once: enough for
-// describeRate at a tenth of a second a call.
-const callers = 32
+// connections is how many connections to the API are kept, and callers about
+// how many calls of one action are made at once: enough for its quota at a
+// tenth of a second a call.
+const connections = 64
 
-// things is the part of the AWS IoT API that is used, one call a method, paced.
+func callers(action string) int { return max(2, int(quota(action)/9)) }
+
+// things is the part of the AWS IoT API that is used, one call a method. A
+// call has had its turn of the budget before.
 type things struct {
-	client               *iot.Client
-	http                 *http.Client
-	describing, creating *rate.Limiter
-	attaching            *rate.Limiter
-	who, region, where   string // for people
+	client             *iot.Client
+	http               *http.Client
+	account            *account
+	who, region, where string // for people
 }
 
-func newThings(cfg *config, client *http.Client, identity aws.CredentialsProvider, who string) *things {
-	t := &things{
-		http:       client,
-		describing: rate.NewLimiter(describeRate, callers),
-		creating:   rate.NewLimiter(createRate, 10),
-		attaching:  rate.NewLimiter(attachRate, 10),
-		who:        who,
-		region:     cfg.Region,
-		where:      cfg.controlAddress(),
+func newThings(d *dialer, of *account) *things {
+	cfg := &d.cfg
+	t := &things{http: d.web, account: of, who: d.who, region: cfg.Region, where: cfg.controlAddress()}
+	if d.o.Transport != nil {
+		t.http = &http.Client{Transport: d.o.Transport}
 	}
 	o := iot.Options{
-		Region:           cfg.Region,
-		Credentials:      identity,
-		HTTPClient:       t.http,
-		RetryMode:        aws.RetryModeStandard,
-		RetryMaxAttempts: 3,
-		AppID:            "sluice",
+		Region:      cfg.Region,
+		Credentials: d.identity,
+		HTTPClient:  t.http,
+		AppID:       "sluice",
 	}
 	if cfg.ControlEndpoint != "" {
 		o.BaseEndpoint = aws.String(cfg.ControlEndpoint)
@@ -80,131 +60,166 @@ func shortKey(id string) string {
 
 func (t *things) close() { t.http.CloseIdleConnections() }
 
-// describe returns the type of a thing, and whether there is such a thing.
-func (t *things) describe(ctx context.Context, name string) (thingType string, found bool, err error) {
-	var out *iot.DescribeThingOutput
-	err = t.call(ctx, t.describing, func(ctx context.Context) (err error) {
-		out, err = t.client.DescribeThing(ctx, &iot.DescribeThingInput{ThingName: &name})
-		return err
-	})
-	if _, ok := errors.AsType[*types.ResourceNotFoundException](err); ok {
-		return "", false, nil
-	}
-	if err != nil {
-		return "", false, t.refusal("iot:DescribeThing", err)
-	}
-	return aws.ToString(out.ThingTypeName), true, nil
+// described is what AWS knows of a thing.
+type described struct {
+	thingType    string
+	attributes   map[string]string
+	billingGroup string
+	listed       bool // found in a list, which does not tell the billing group
 }
 
-// create makes a thing; existed is true where there is one already that was
-// made otherwise.
-func (t *things) create(ctx context.Context, name, thingType string) (existed bool, err error) {
-	in := &iot.CreateThingInput{ThingName: &name}
-	if thingType != "" {
-		in.ThingTypeName = &thingType
+// describe returns what AWS knows of a thing; nil: there is no such thing.
+func (t *things) describe(ctx context.Context, name string) (*described, error) {
+	var out *iot.DescribeThingOutput
+	err := t.call(ctx, actionDescribe, func(ctx context.Context, o func(*iot.Options)) (err error) {
+		out, err = t.client.DescribeThing(ctx, &iot.DescribeThingInput{ThingName: &name}, o)
+		return err
+	})
+	if isNotFound(err) {
+		return nil, nil
 	}
-	err = t.call(ctx, t.creating, func(ctx context.Context) error {
-		_, err := t.client.CreateThing(ctx, in)
+	if err != nil {
+		return nil, t.refusal(actionDescribe, err)
+	}
+	return &described{
+		thingType: aws.ToString(out.ThingTypeName), attributes: out.Attributes, billingGroup: aws.ToString(out.BillingGroupName),
+	}, nil
+}
+
+// wanted is how a thing is to be made.
+type wanted struct {
+	thingType    string
+	attributes   map[string]string
+	billingGroup string
+}
+
+// create makes a thing. existed is true where there is one already that was
+// made otherwise, missing where the type or the billing group does not exist.
+func (t *things) create(ctx context.Context, name string, w wanted) (existed, missing bool, err error) {
+	in := &iot.CreateThingInput{ThingName: &name}
+	if w.thingType != "" {
+		in.ThingTypeName = &w.thingType
+	}
+	if len(w.attributes) > 0 {
+		in.AttributePayload = &types.AttributePayload{Attributes: w.attributes}
+	}
+	if w.billingGroup != "" {
+		in.BillingGroupName = &w.billingGroup
+	}
+	err = t.call(ctx, actionCreate, func(ctx context.Context, o func(*iot.Options)) error {
+		_, err := t.client.CreateThing(ctx, in, o)
 		return err
 	})
 	if _, ok := errors.AsType[*types.ResourceAlreadyExistsException](err); ok {
-		return true, nil
+		return true, false, nil
 	}
-	if _, ok := errors.AsType[*types.ResourceNotFoundException](err); ok {
-		return false, &refusal{kind: "thing type", final: true, Failure: sluice.Failure{
-			Reason:  sluice.ReasonConfiguration,
-			Message: fmt.Sprintf("There is no thing type %q in %s.", thingType, t.region),
-			Hint:    "Create it: aws iot create-thing-type --thing-type-name " + thingType + " --region " + t.region,
-			Err:     err,
-		}}
+	if isNotFound(err) {
+		return false, true, err
+	}
+	if e, ok := errors.AsType[*types.InvalidRequestException](err); ok && strings.Contains(strings.ToLower(e.ErrorMessage()), "deprecated") {
+		return false, false, t.deprecated(w.thingType, err)
 	}
 	if err != nil {
-		return false, t.refusal("iot:CreateThing", err)
+		return false, false, t.refusal(actionCreate, err)
 	}
-	return false, nil
+	return false, false, nil
 }
 
-// attach attaches the certificate to a thing.
-func (t *things) attach(ctx context.Context, name, principal string) error {
-	err := t.call(ctx, t.attaching, func(ctx context.Context) error {
-		_, err := t.client.AttachThingPrincipal(ctx, &iot.AttachThingPrincipalInput{ThingName: &name, Principal: &principal})
+// update sets attributes of a thing and leaves its others; found is false
+// where there is no such thing.
+func (t *things) update(ctx context.Context, name string, attributes map[string]string) (found bool, err error) {
+	return t.change(ctx, actionUpdate, func(ctx context.Context, o func(*iot.Options)) error {
+		_, err := t.client.UpdateThing(ctx, &iot.UpdateThingInput{
+			ThingName: &name, AttributePayload: &types.AttributePayload{Attributes: attributes, Merge: true},
+		}, o)
 		return err
 	})
-	if _, ok := errors.AsType[*types.ResourceNotFoundException](err); ok {
-		return &refusal{kind: "certificate", final: true, Failure: sluice.Failure{
-			Reason:  sluice.ReasonConfiguration,
-			Message: fmt.Sprintf("There is no certificate %s, so it cannot be attached to things.", principal),
-			Hint:    "Copy the certificate's ARN from the AWS IoT console into certificateId.",
-			Err:     err,
-		}}
+}
+
+// attach attaches the certificate to a thing; found is false where one of both
+// does not exist. So it is with addToGroup and addToBilling.
+func (t *things) attach(ctx context.Context, name, principal string) (found bool, err error) {
+	return t.change(ctx, actionAttach, func(ctx context.Context, o func(*iot.Options)) error {
+		_, err := t.client.AttachThingPrincipal(ctx, &iot.AttachThingPrincipalInput{ThingName: &name, Principal: &principal}, o)
+		return err
+	})
+}
+
+func (t *things) addToGroup(ctx context.Context, name, group string) (found bool, err error) {
+	return t.change(ctx, actionGroup, func(ctx context.Context, o func(*iot.Options)) error {
+		_, err := t.client.AddThingToThingGroup(ctx, &iot.AddThingToThingGroupInput{ThingName: &name, ThingGroupName: &group}, o)
+		return err
+	})
+}
+
+func (t *things) addToBilling(ctx context.Context, name, group string) (found bool, err error) {
+	return t.change(ctx, actionBilling, func(ctx context.Context, o func(*iot.Options)) error {
+		_, err := t.client.AddThingToBillingGroup(ctx, &iot.AddThingToBillingGroupInput{ThingName: &name, BillingGroupName: &group}, o)
+		return err
+	})
+}
+
+// list returns a page of the things of a type, of all for "".
+func (t *things) list(ctx context.Context, thingType string, token *string) (page map[string]*described, next *string, err error) {
+	in := &iot.ListThingsInput{MaxResults: aws.Int32(pageSize), NextToken: token}
+	if thingType != "" {
+		in.ThingTypeName = &thingType
+	}
+	var out *iot.ListThingsOutput
+	err = t.call(ctx, actionList, func(ctx context.Context, o func(*iot.Options)) (err error) {
+		out, err = t.client.ListThings(ctx, in, o)
+		return err
+	})
+	if err != nil {
+		return nil, nil, t.refusal(actionList, err)
+	}
+	page = map[string]*described{}
+	for _, a := range out.Things {
+		page[aws.ToString(a.ThingName)] = &described{thingType: aws.ToString(a.ThingTypeName), attributes: a.Attributes, listed: true}
+	}
+	return page, out.NextToken, nil
+}
+
+// listAttached returns a page of the names of the things that a certificate is
+// attached to.
+func (t *things) listAttached(ctx context.Context, principal string, token *string) (page []string, next *string, err error) {
+	var out *iot.ListPrincipalThingsOutput
+	err = t.call(ctx, actionListPrincipal, func(ctx context.Context, o func(*iot.Options)) (err error) {
+		out, err = t.client.ListPrincipalThings(ctx, &iot.ListPrincipalThingsInput{
+			Principal: &principal, MaxResults: aws.Int32(pageSize), NextToken: token,
+		}, o)
+		return err
+	})
+	if err != nil {
+		return nil, nil, t.refusal(actionListPrincipal, err)
+	}
+	return out.Things, out.NextToken, nil
+}
+
+// pageSize is the largest page that AWS gives.
+const pageSize = 250
+
+// change makes a call that needs what it names to exist.
+func (t *things) change(ctx context.Context, action string, f func(context.Context, func(*iot.Options)) error) (found bool, err error) {
+	err = t.call(ctx, action, f)
+	if isNotFound(err) {
+		return false, nil
 	}
 	if err != nil {
-		return t.refusal("iot:AttachThingPrincipal", err)
+		return false, t.refusal(action, err)
 	}
-	return nil
+	return true, nil
 }
 
-// call makes one call at the pace of l.
-func (t *things) call(ctx context.Context, l *rate.Limiter, f func(context.Context) error) error {
-	if err := l.Wait(ctx); err != nil {
-		return err
-	}
+// call makes one call, which has had its turn.
+func (t *things) call(ctx context.Context, action string, f func(context.Context, func(*iot.Options)) error) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	return f(ctx)
+	b := t.account.budget(action)
+	return f(b.with(ctx), b.options)
 }
 
-// refusal is why a registry call failed.
-type refusal struct {
-	sluice.Failure
-	kind  string // equal for refusals that are one event
-	final bool   // the same call will fail again until somebody changes something
-	all   bool   // and so will the calls for all other things
-}
-
-func (r *refusal) Error() string { return r.Failure.Error() }
-
-func (t *things) refusal(permission string, err error) *refusal {
-	r := &refusal{Failure: sluice.Failure{Err: err}}
-	if f, ok := errors.AsType[*sluice.Failure](err); ok { // there are no credentials to ask with
-		r.Failure, r.kind, r.all = *f, "credentials", f.Reason != sluice.ReasonUnreachable
-		r.final = r.all
-		return r
-	}
-	api, ok := errors.AsType[smithy.APIError](err)
-	if !ok {
-		r.kind, r.Reason = "unreachable", sluice.ReasonUnreachable
-		r.Message = t.where + " cannot be reached."
-		if isTimeout(err) {
-			r.Message = t.where + " does not answer in time."
-		}
-		return r
-	}
-	code := api.ErrorCode()
-	r.kind = permission + " " + code
-	has := func(words ...string) bool {
-		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(code, w) })
-	}
-	switch {
-	case has("UnrecognizedClient", "InvalidClientTokenId", "InvalidAccessKeyId", "Signature", "ExpiredToken", "InvalidToken", "MissingAuthentication"):
-		r.kind, r.final, r.all = "credentials", true, true
-		r.Reason = sluice.ReasonAuthentication
-		r.Message = fmt.Sprintf("AWS does not accept %s (%s).", t.who, code)
-		r.Hint = "Check accessKeyId, secretAccessKey and region, that the key is active, and the clock of this machine."
-	case has("AccessDenied", "Unauthorized", "Forbidden", "NotAuthorized"):
-		r.final, r.all = true, true
-		r.Reason = sluice.ReasonNotAuthorized
-		r.Message = fmt.Sprintf("%s is not allowed for %s.", permission, t.who)
-		r.Hint = "Allow iot:DescribeThing, iot:CreateThing and iot:AttachThingPrincipal in the IAM policy of the key's user, or of the role."
-	case has("Throttl", "TooManyRequests", "RequestLimit"):
-		r.Reason = sluice.ReasonThrottled
-		r.Message = "AWS takes no more calls of " + permission + " at the moment."
-	case has("ServiceUnavailable", "InternalFailure", "InternalError") || api.ErrorFault() == smithy.FaultServer:
-		r.Reason = sluice.ReasonUnreachable
-		r.Message = fmt.Sprintf("%s failed at AWS (%s).", permission, code)
-	default:
-		r.final, r.Reason = true, sluice.ReasonRejected
-		r.Message = fmt.Sprintf("AWS refused %s (%s): %s", permission, code, api.ErrorMessage())
-	}
-	return r
+func isNotFound(err error) bool {
+	_, ok := errors.AsType[*types.ResourceNotFoundException](err)
+	return ok
 }

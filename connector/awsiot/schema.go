@@ -127,6 +127,40 @@ const schema = `{
       "description": "How long the first uplinks of a device wait for its thing; then they are sent, and the thing is made later. A duration such as 30s or 2m; 0s does not wait.",
       "default": "30s"
     },
+    "thingNamePattern": {
+      "type": "string",
+      "title": "Thing name pattern",
+      "description": "The names of things, from fields of the device's first report, as in topics: letters, digits, ':', '_' and '-', at most 128. A device keeps the name that it got. Example: lora-{DevEUI}.",
+      "default": "{DevEUI}"
+    },
+    "thingAttributes": {
+      "type": "object",
+      "additionalProperties": {"type": "string"},
+      "title": "Thing attributes",
+      "description": "Attributes of things: for each name a pattern, as in topics, read from uplinks. What AWS does not take in a value, such as a space, becomes _; what does not resolve is left out. When a value changes the thing is changed, once in ten minutes at most. At most 50, 3 without a thing type. Example: {\"name\": \"{CustomerData.name}\"}."
+    },
+    "thingTagAttribute": {
+      "type": "string",
+      "title": "Attribute of tags",
+      "description": "The name of an attribute that holds the device's tags, with commas between them. Empty: none does."
+    },
+    "thingGroups": {
+      "type": "array",
+      "items": {"type": "string"},
+      "title": "Thing groups",
+      "description": "The thing groups that things are put into, at most 10. They must exist."
+    },
+    "billingGroup": {
+      "type": "string",
+      "title": "Billing group",
+      "description": "The billing group that things are put into. It must exist."
+    },
+    "thingCheckInterval": {
+      "type": "string",
+      "title": "Thing check interval",
+      "description": "In what time all things that are known are looked at once, to find those that were deleted in AWS; these are created again with the next uplink. A duration such as 24h; 0s looks at none.",
+      "default": "24h"
+    },
     "dataEndpoint": {
       "type": "string",
       "title": "Data endpoint",

@@ -160,7 +160,7 @@ func newWebClient(c *config, pool *x509.CertPool) *http.Client {
 		Proxy:               through,
 		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool},
 		TLSHandshakeTimeout: callTimeout,
-		MaxIdleConnsPerHost: callers,
+		MaxIdleConnsPerHost: connections,
 		IdleConnTimeout:     time.Minute,
 		ForceAttemptHTTP2:   true,
 	}}

@@ -14,7 +14,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
+	"maps"
 	"sync"
 	"testing"
 	"time"
@@ -202,6 +204,13 @@ func (t *Things) Put(devEUI string, v sluice.Thing) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.m[devEUI] = v
+}
+
+// All goes through a copy of all things.
+func (t *Things) All() iter.Seq2[string, sluice.Thing] {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return maps.All(maps.Clone(t.m))
 }
 
 // Events is a sluice.Recorder in memory.

@@ -192,6 +192,20 @@ func (p *Pattern) measure() {
 // String is the pattern's text.
 func (p *Pattern) String() string { return p.text }
 
+// Text is what the pattern holds besides its expressions, with something in
+// the place of each.
+func (p *Pattern) Text(expression string) string {
+	var b strings.Builder
+	for _, part := range p.parts {
+		if part.expr != nil {
+			b.WriteString(expression)
+		} else {
+			b.WriteString(part.text)
+		}
+	}
+	return b.String()
+}
+
 // Static tells what is known of every topic that the pattern makes.
 func (p *Pattern) Static() Static { return p.static }
 
