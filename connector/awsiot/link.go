@@ -1,14 +1,13 @@
 package awsiot
 
 import (
+	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
 	"io"
 	"net"
-	"os"
 	"sync"
-	"time"
 
 	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho/log"
@@ -25,12 +24,6 @@ const messageIDProperty = "sluice-id"
 // Sluice's interface, too.
 const replayedProperty = "sluice-replayed"
 
-// writeTimeout bounds one write: a peer that takes nothing for so long is gone.
-const writeTimeout = 10 * time.Second
-
-// lastWordTimeout is how long a link that cannot be written to is read from.
-const lastWordTimeout = time.Second
-
 var errLinkLost = errors.New("the link is lost")
 
 // link is the wire of one session: the connection that paho's client writes
@@ -41,13 +34,13 @@ var errLinkLost = errors.New("the link is lost")
 // publishes under way waiting for their time-out; never give back the place in
 // flight of a publish that the broker discards, as AWS does with what is over
 // its quota; and write each packet in several TLS records. Here a publish is
-// one write, ends at once with the link, and costs few allocations.
+// one write, or a part of one, ends at once with the link, and costs few
+// allocations.
 type link struct {
 	net.Conn // the TLS or WebSocket connection; Close is its
 
-	wmu      sync.Mutex // one packet at a time
-	out      []byte     // the packet that is being written
-	writeErr error      // why writing failed, for good
+	writer
+	reader
 
 	mu         sync.Mutex
 	waiting    map[uint16]waiter // by packet id
@@ -78,64 +71,10 @@ var (
 )
 
 func newLink(conn net.Conn, receive func(*packets.Publish)) *link {
-	return &link{Conn: conn, waiting: map[uint16]waiter{}, lost: make(chan struct{}), receive: receive}
-}
-
-// Lock and Unlock enclose the writes of one packet by paho; Unlock sends it.
-func (l *link) Lock() {
-	l.wmu.Lock()
-	l.out = l.out[:0]
-}
-
-// Unlock sends what was written since Lock.
-func (l *link) Unlock() {
-	_ = l.flush() // paho learns of a failure by its reader: the connection is closed
-	l.wmu.Unlock()
-}
-
-// Write gathers a part of a packet. paho calls it between Lock and Unlock.
-func (l *link) Write(b []byte) (int, error) {
-	if l.writeErr != nil {
-		return 0, l.writeErr
-	}
-	l.out = append(l.out, b...)
-	return len(b), nil
-}
-
-// flush sends the packet in out. The caller holds wmu.
-func (l *link) flush() error {
-	if len(l.out) == 0 || l.writeErr != nil {
-		return l.writeErr
-	}
-	err := l.SetWriteDeadline(time.Now().Add(writeTimeout))
-	if err == nil {
-		_, err = l.Conn.Write(l.out)
-	}
-	if err != nil {
-		l.writeErr = err
-		// The reader ends, and with it the session: at once where the peer
-		// takes nothing, else once it has read the peer's last word, a TLS
-		// alert or a DISCONNECT, which tells why writing failed.
-		wait := lastWordTimeout
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			l.failed(err)
-			wait = 0
-		}
-		_ = l.SetReadDeadline(time.Now().Add(wait))
-	}
-	if cap(l.out) > 64<<10 {
-		l.out = nil // do not keep the room of a rare large packet
-	}
-	return err
-}
-
-// Read is the reader of paho; it remembers why it failed first.
-func (l *link) Read(b []byte) (int, error) {
-	n, err := l.Conn.Read(b)
-	if err != nil {
-		l.failed(err)
-	}
-	return n, err
+	l := &link{Conn: conn, waiting: map[uint16]waiter{}, lost: make(chan struct{}), receive: receive}
+	l.writer.written.L = &l.wmu
+	l.reader.in = bufio.NewReaderSize(conn, readBuffer)
+	return l
 }
 
 // abort closes the wire without the goodbyes of TLS and WebSocket, which may block.
@@ -175,17 +114,6 @@ func (l *link) cause() (*packets.Disconnect, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.disconnect, l.readErr
-}
-
-// publish writes a PUBLISH packet. A packet id of 0 means QoS 0.
-func (l *link) publish(id uint16, topic string, m *sluice.Message) error {
-	l.wmu.Lock()
-	defer l.wmu.Unlock()
-	if l.writeErr != nil {
-		return l.writeErr
-	}
-	l.out = appendPublish(l.out[:0], id, topic, m)
-	return l.flush()
 }
 
 // appendPublish appends a PUBLISH packet (MQTT 5.0, section 3.3) with content

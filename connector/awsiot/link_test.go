@@ -151,7 +151,7 @@ func TestLostLinkTakesNoMore(t *testing.T) {
 	if _, err := l.expect(make(chan puback, 1)); !errors.Is(err, errLinkLost) {
 		t.Errorf("expect: %v", err)
 	}
-	if err := l.publish(1, "t", &sluice.Message{ID: "i"}); err == nil {
+	if err := l.publish(1, "t", &sluice.Message{ID: "i"}, true); err == nil {
 		t.Error("publish succeeded on a closed wire")
 	}
 	l.abort()

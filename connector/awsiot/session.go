@@ -273,7 +273,7 @@ func (s *session) write(ctx context.Context, id uint16, topic string, m *sluice.
 		}
 		return s.lostBefore()
 	}
-	err := s.link.publish(id, topic, m)
+	err := s.link.publish(id, topic, m, s.pace != nil)
 	s.pace.end()
 	if err != nil {
 		return notConnected(sluice.ReasonDisconnected, err, "The connection to "+s.d.host+" broke.", "")
