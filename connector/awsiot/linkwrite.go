@@ -32,6 +32,7 @@ type writer struct {
 	done     uint64    // those that are written
 	written  sync.Cond // done has grown, or writing failed; of wmu
 	writeErr error     // why writing failed, for good
+	deadline time.Time // of the wire's writes; it belongs to who is writing
 }
 
 // Lock and Unlock enclose the writes of one packet by paho; Unlock sends it.
@@ -108,7 +109,11 @@ func (l *link) flush() error {
 }
 
 func (l *link) writeAll(batch []byte) error {
-	err := l.SetWriteDeadline(time.Now().Add(writeTimeout))
+	var err error
+	if now := time.Now(); l.deadline.Sub(now) < writeTimeout-time.Second { // it costs as much as a tenth of the write
+		l.deadline = now.Add(writeTimeout)
+		err = l.SetWriteDeadline(l.deadline)
+	}
 	if err == nil {
 		_, err = l.Conn.Write(batch)
 	}
