@@ -47,15 +47,16 @@ func (s *server) registerDoctor(body *huma.RequestBody) {
 	}, s.getAWSPolicy)
 }
 
-type examination struct {
+// Examining are the parameters of a test.
+type Examining struct {
 	Create bool   `query:"create" doc:"Make a thing named sluice-test-..., attach the certificate, and delete it again."`
 	Topic  string `query:"topic" maxLength:"256" doc:"Where the test message is published and received."`
 	Silent bool   `query:"silent" doc:"Publish nothing."`
 }
 
 type testConnectionInput struct {
-	connectionInput
-	examination
+	ID string `path:"id" example:"1" doc:"Id of the connection."`
+	Examining
 }
 
 type testOutput struct {
@@ -90,10 +91,10 @@ func (s *server) testConnection(ctx context.Context, in *testConnectionInput) (*
 			return nil, err
 		}
 	}
-	return s.test(ctx, c, in.examination)
+	return s.test(ctx, c, in.Examining)
 }
 
-func (s *server) testNewConnection(ctx context.Context, in *examination) (*testOutput, error) {
+func (s *server) testNewConnection(ctx context.Context, in *Examining) (*testOutput, error) {
 	c, err := s.readTested(requestOf(ctx), sluice.Connection{})
 	if err != nil {
 		return nil, err
@@ -126,7 +127,7 @@ func (s *server) readTested(r *http.Request, stored sluice.Connection) (sluice.C
 }
 
 // test examines. Its time is its own, not that of a usual request.
-func (s *server) test(ctx context.Context, c sluice.Connection, in examination) (*testOutput, error) {
+func (s *server) test(ctx context.Context, c sluice.Connection, in Examining) (*testOutput, error) {
 	if w := writerOf(ctx); w != nil {
 		_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // where it cannot be set, there is none
 	}
@@ -149,7 +150,7 @@ func (s *server) test(ctx context.Context, c sluice.Connection, in examination) 
 }
 
 type awsPolicyInput struct {
-	connectionInput
+	ID      string `path:"id" example:"1" doc:"Id of the connection."`
 	Account string `query:"account" pattern:"^[0-9]{12}$" doc:"Id of the AWS account, where certificateId does not tell it."`
 	Doctor  bool   `query:"doctor" doc:"Also what the test of a connection needs to find out more."`
 }
