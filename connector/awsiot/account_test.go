@@ -1,8 +1,8 @@
 package awsiot_test
 
 import (
-	"encoding/pem"
 	"crypto/x509"
+	"encoding/pem"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -31,7 +31,7 @@ func revoke(t *testing.T, c *cloud) {
 // attached attaches a policy to the certificate as an operator does.
 func attached(document string) func(*testing.T, *cloud) {
 	return func(t *testing.T, c *cloud) {
-		if err := c.SetPolicies(c.certificateID(), document); err != nil {
+		if err := c.CreatePolicy("sluice", document, c.conf["certificateId"].(string)); err != nil {
 			t.Fatal(err)
 		}
 	}

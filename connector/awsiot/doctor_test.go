@@ -160,13 +160,6 @@ func TestDoctorNames(t *testing.T) {
 		x      sluice.Examination
 		spec   func(*sluice.DialerSpec, *awsiot.Options)
 	}
-	policies := func(documents ...string) func(*testing.T, *cloud) {
-		return func(t *testing.T, c *cloud) {
-			if err := c.SetPolicies(c.certificateID(), documents...); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
 	deny := func(action string) func(*testing.T, *cloud) {
 		return func(_ *testing.T, c *cloud) { c.Deny(action) }
 	}
@@ -202,25 +195,29 @@ func TestDoctorNames(t *testing.T) {
 			change: map[string]any{"accessKeyId": nil, "secretAccessKey": nil},
 			make:   func(_ *testing.T, c *cloud) { c.DeactivateCertificate(c.certificateID()) },
 		},
-		"too many connections":     {want: "accepted: connect_throttled", says: "Wait a minute", make: func(_ *testing.T, c *cloud) { c.RefuseConnects(0x97) }},
-		"no policy":                {want: "connect: no_policy", says: "attach-policy", make: policies()},
+		"too many connections": {want: "accepted: connect_throttled", says: "Wait a minute", make: func(_ *testing.T, c *cloud) { c.RefuseConnects(0x97) }},
+		"no policy": {want: "connect: no_policy", says: "attach-policy", make: func(t *testing.T, c *cloud) {
+			if err := c.SetPolicies(c.certificateID()); err != nil {
+				t.Fatal(err)
+			}
+		}},
 		"a policy without connect": {want: "connect: connect_denied", says: "client/sluice-a1b2c3d4-8-*", make: attached(document(allow("iot:Publish", "iot:Subscribe", "iot:Receive")))},
 		"clean sessions only": {
 			want: "persistent: persistent_denied", says: "PersistentConnect",
-			make: policies(document(connectOnly, allow("iot:Publish", "iot:Subscribe", "iot:Receive"),
+			make: attached(document(connectOnly, allow("iot:Publish", "iot:Subscribe", "iot:Receive"),
 				`{"Effect":"Deny","Action":"iot:Connect","Resource":"*","Condition":{"ForAnyValue:StringEquals":{"iot:ConnectAttributes":["PersistentConnect"]}}}`)),
 		},
 		"a policy without subscribe": {
 			want: "subscribe: subscribe_denied", says: "iot:Subscribe on arn:aws:iot:eu-central-1:123456789012:topicfilter/tpx/things/+/downlink",
-			make: policies(document(connectAny, allow("iot:Publish", "iot:Receive"))),
+			make: attached(document(connectAny, allow("iot:Publish", "iot:Receive"))),
 		},
 		"a policy without publish": {
 			want: "publish: publish_denied", says: "iot:Publish on arn:aws:iot:eu-central-1:123456789012:topic/tpx/things/*/uplink",
-			make: policies(document(connectAny, allow("iot:Subscribe", "iot:Receive"))),
+			make: attached(document(connectAny, allow("iot:Subscribe", "iot:Receive"))),
 		},
 		"a policy without receive": {
 			want: "receive: receive_denied", says: "iot:Receive on",
-			make: policies(document(connectAny, allow("iot:Subscribe", "iot:Publish"))),
+			make: attached(document(connectAny, allow("iot:Subscribe", "iot:Publish"))),
 		},
 		"no acknowledgements":     {want: "publish: publish_unanswered", says: "quota", make: func(_ *testing.T, c *cloud) { c.DropPubacks(1) }},
 		"no API":                  {want: "api: api_unreachable", says: "port 443", make: closedAPI},

@@ -80,9 +80,7 @@ func strictCloud(t *testing.T) *cloud {
 func TestPolicyIsEnough(t *testing.T) {
 	c := strictCloud(t)
 	documents, _, _ := advise(t, adviceSpec(c.with(t, nil)), sluice.Wish{})
-	if err := c.SetPolicies(c.certificateID(), documents["iotPolicy"].String()); err != nil {
-		t.Fatal(err)
-	}
+	attached(documents["iotPolicy"].String())(t, c)
 	w := c.watch(t, "tpx/things/+/uplink")
 	d := newRig().dial(t, awsiot.Options{}, c.with(t, nil))
 	s := open(t, d, 1)
@@ -115,31 +113,93 @@ func uplinkOf(devEUI string) *sluice.Message {
 // Taken any one statement away, something is refused, and the doctor says
 // what.
 func TestPolicyIsNoMoreThanEnough(t *testing.T) {
-	c := strictCloud(t)
-	documents, _, _ := advise(t, adviceSpec(c.with(t, nil)), sluice.Wish{Examine: true})
-	p := documents["iotPolicy"]
-	want := map[string]string{
+	for sid, want := range map[string]string{
 		"":          "ok",
 		"Connect":   "connect: connect_denied",
 		"Publish":   "publish: publish_denied",
 		"Subscribe": "subscribe: subscribe_denied",
 		"Receive":   "receive: receive_denied",
 		"Examine":   "ok",
+	} {
+		t.Run(sid, func(t *testing.T) {
+			t.Parallel()
+			c := strictCloud(t)
+			documents, _, _ := advise(t, adviceSpec(c.with(t, nil)), sluice.Wish{Examine: true})
+			p := documents["iotPolicy"]
+			if len(p.Statement) != 5 {
+				t.Errorf("statements %v", p.sids())
+			}
+			attached(p.without(sid).String())(t, c)
+			steps := examine(t, c.with(t, nil), sluice.Examination{})
+			if got := verdict(steps); got != want {
+				t.Errorf("%s, want %s", got, want)
+			}
+			received := stepOf(t, steps, "receive").State
+			if came := sid == "" || sid == "Publish"; came != (received == sluice.StepOK) {
+				t.Errorf("receive is %s", received)
+			}
+		})
 	}
-	if len(p.Statement)+1 != len(want) {
-		t.Errorf("statements %v", p.sids())
+}
+
+// The access key needs each statement of its policy, and no other. What the
+// doctor needs besides is not missed where it is not there.
+func TestPolicyOfTheKey(t *testing.T) {
+	for sid, want := range map[string]string{
+		"":                   "ok",
+		"LookUpThings":       "describe: describe_denied",
+		"MakeThings":         "create: create_denied",
+		"AttachCertificate":  "attach: attach_denied",
+		"ExamineAccount":     "ok",
+		"ExamineCertificate": "ok",
+		"ExamineThings":      "ok",
+		"ExamineType":        "ok",
+	} {
+		t.Run(sid, func(t *testing.T) {
+			t.Parallel()
+			c := newCloud(t, awsiottest.Options{})
+			documents, _, _ := advise(t, adviceSpec(c.with(t, nil)), sluice.Wish{Examine: true})
+			p := documents["iamPolicy"]
+			if len(p.Statement) != 7 {
+				t.Errorf("statements %v", p.sids())
+			}
+			key, err := c.CreateUser("sluice", p.without(sid).String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			configuration := c.with(t, map[string]any{"accessKeyId": key.ID, "secretAccessKey": key.Secret})
+			steps := examine(t, configuration, sluice.Examination{Create: true})
+			if got := verdict(steps); got != want {
+				t.Errorf("%s, want %s: %+v", got, want, steps)
+			}
+			for _, s := range steps {
+				if sid == "" && s.State != sluice.StepOK {
+					t.Errorf("%+v", s)
+				}
+			}
+			if things := c.Things(); len(things) > 0 {
+				t.Errorf("left behind: %v", things)
+			}
+		})
 	}
-	for sid, verdictWanted := range want {
-		if err := c.SetPolicies(c.certificateID(), p.without(sid).String()); err != nil {
-			t.Fatal(err)
-		}
-		steps := examine(t, c.with(t, nil), sluice.Examination{})
-		if got := verdict(steps); got != verdictWanted {
-			t.Errorf("without %q: %s, want %s", sid, got, verdictWanted)
-		}
-		if received := stepOf(t, steps, "receive").State; (sid == "" || sid == "Publish") != (received == sluice.StepOK) {
-			t.Errorf("without %q: receive is %s", sid, received)
-		}
+}
+
+// A connection registers its devices with the key's policy, which has nothing
+// for the doctor.
+func TestPolicyOfTheKeyIsEnough(t *testing.T) {
+	c := newCloud(t, awsiottest.Options{Rate: -1})
+	documents, _, _ := advise(t, adviceSpec(c.with(t, nil)), sluice.Wish{})
+	key, err := c.CreateUser("sluice", documents["iamPolicy"].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newRig().dial(t, awsiot.Options{}, c.with(t, map[string]any{"accessKeyId": key.ID, "secretAccessKey": key.Secret}))
+	if err := d.(sluice.Preparer).Prepare(within(t), uplinkOf("20635F0108000496")); err != nil {
+		t.Fatal(err)
+	}
+	thing, ok := c.Thing("20635F0108000496")
+	if !ok || thing.TypeName != "LoRaWAN" || len(thing.Principals) != 1 {
+		t.Errorf("%+v", thing)
 	}
 }
 
