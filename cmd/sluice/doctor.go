@@ -41,7 +41,13 @@ func (c *doctorCommand) Run(p *process) error {
 	}
 	worst := worstOf(steps)
 	if !c.JSON {
-		printVerdict(p.out, worst)
+		skipped := 0
+		for _, s := range steps {
+			if s.State == sluice.StepSkipped {
+				skipped++
+			}
+		}
+		printVerdict(p.out, worst, skipped)
 	}
 	if worst != nil {
 		return errNotWell

@@ -141,7 +141,11 @@ func worstOf(steps []sluice.Step) *sluice.Step {
 }
 
 // printVerdict ends with what matters.
-func printVerdict(w io.Writer, worst *sluice.Step) {
+func printVerdict(w io.Writer, worst *sluice.Step, skipped int) {
+	if worst == nil && skipped > 0 {
+		fmt.Fprintf(w, "\nALL IS WELL, but %d not tried\n", skipped)
+		return
+	}
 	if worst == nil {
 		fmt.Fprintln(w, "\nALL IS WELL")
 		return

@@ -50,13 +50,22 @@ func iamRegion(o Options) string {
 	return "us-east-1"
 }
 
+// signedFor is the region that a request is to be signed for: IAM's own, but
+// clients that are given an endpoint sign for the one that they are in.
+func signedFor(r *http.Request, o Options) string {
+	if a, bad := parseAuthorization(r.Header.Get("Authorization")); bad == nil && a.region == o.Region {
+		return o.Region
+	}
+	return iamRegion(o)
+}
+
 // isIAM reports whether a request of the Query protocol is one of IAM's.
 func isIAM(action string) bool {
 	return action == "CreateUser" || action == "PutUserPolicy" || action == "CreateAccessKey"
 }
 
 func (p *controlPlane) callIAM(r *http.Request, form url.Values, body []byte) (any, *apiError) {
-	s := signer{keys: p.account, region: iamRegion(p.options), services: []string{"iam"}, clock: p.options.Clock}
+	s := signer{keys: p.account, region: signedFor(r, p.options), services: []string{"iam"}, clock: p.options.Clock}
 	who, bad := s.verify(r, body)
 	if bad != nil {
 		return nil, inQueryWords(bad)
