@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -150,20 +151,23 @@ func document(statements ...string) string {
 	return `{"Version":"2012-10-17","Statement":[` + strings.Join(statements, ",") + `]}`
 }
 
-// Each way to be wrong is named: the first step that fails, and its cause.
-func TestDoctorNames(t *testing.T) {
-	type wrongness struct {
-		want   string // step: cause
-		says   string // part of the detail or the hint of that step
-		change map[string]any
-		make   func(t *testing.T, c *cloud)
-		x      sluice.Examination
-		spec   func(*sluice.DialerSpec, *awsiot.Options)
-	}
-	deny := func(action string) func(*testing.T, *cloud) {
-		return func(_ *testing.T, c *cloud) { c.Deny(action) }
-	}
-	for name, w := range map[string]wrongness{
+// wrongness is a way to be wrong, and what the doctor is to say of it.
+type wrongness struct {
+	want   string // step: cause
+	says   string // part of the detail or the hint of that step
+	change map[string]any
+	make   func(t *testing.T, c *cloud)
+	x      sluice.Examination
+	spec   func(*sluice.DialerSpec, *awsiot.Options)
+}
+
+func deny(action string) func(*testing.T, *cloud) {
+	return func(_ *testing.T, c *cloud) { c.Deny(action) }
+}
+
+// wrongHere is what is wrong on this side of the TLS connection.
+func wrongHere() map[string]wrongness {
+	return map[string]wrongness{
 		"a property is missing": {want: "configuration: configuration", says: "region: It is missing.", change: map[string]any{"region": nil}},
 		"a topic that AWS refuses": {
 			want: "configuration: topic_refused", says: "has 8 slashes",
@@ -185,6 +189,12 @@ func TestDoctorNames(t *testing.T) {
 		"another authority":          {want: "tls: tls_untrusted", says: "Sluice AWS IoT emulator root", change: map[string]any{"caCertificate": nil}},
 		"another name":               {want: "tls: tls_name", says: "not for the name", make: otherName},
 		"no TLS":                     {want: "tls: tls_not_spoken", says: "does not speak TLS", make: plainHTTP},
+	}
+}
+
+// wrongAtAWS is what AWS refuses.
+func wrongAtAWS() map[string]wrongness {
+	return map[string]wrongness{
 		"an inactive certificate": {want: "accepted: certificate_inactive", says: "update-certificate --new-status ACTIVE", make: func(_ *testing.T, c *cloud) {
 			c.DeactivateCertificate(c.certificateID())
 		}},
@@ -234,7 +244,14 @@ func TestDoctorNames(t *testing.T) {
 			want: "endpoint: endpoint_other", says: `Write "localhost" as accountPrefix`,
 			change: map[string]any{"dataEndpoint": nil, "accountPrefix": "other-ats"}, x: sluice.Examination{Silent: true},
 		},
-	} {
+	}
+}
+
+// Each way to be wrong is named: the first step that fails, and its cause.
+func TestDoctorNames(t *testing.T) {
+	all := wrongHere()
+	maps.Copy(all, wrongAtAWS())
+	for name, w := range all {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newCloud(t, awsiottest.Options{})

@@ -215,7 +215,9 @@ func (p *Pattern) Filter() string { return p.filter }
 
 // Fill is the pattern with a value in the place of each expression, as it
 // stands: "*" for a policy of all its topics.
-func (p *Pattern) Fill(value string) string { return p.Map(value, func(text string) string { return text }) }
+func (p *Pattern) Fill(value string) string {
+	return p.Map(value, func(text string) string { return text })
+}
 
 // Map is Fill with the text between the expressions changed.
 func (p *Pattern) Map(value string, change func(text string) string) string {
