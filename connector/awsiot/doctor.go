@@ -41,13 +41,14 @@ type doctor struct {
 
 	report func(sluice.Step)
 	failed map[string]string // steps that did not go well, with their titles
-	told   map[string]bool   // what was said of a step by an earlier one
 
-	session *session // of the connect step
-	tries   int      // CONNECTs so far
-	random  string   // of this examination
-	api     *things
-	account *account // what the access key lets us know, once asked
+	session  *session         // of the connect step
+	tries    int              // CONNECTs so far
+	created  bool             // there is a thing to be deleted
+	attached bool             // and a certificate attached to it
+	random   string           // of this examination
+	api      *inquiry         // nil: there is no access key
+	state    certificateState // of the certificate, once asked for
 }
 
 // step is one step of an examination. It is skipped where one that it needs
@@ -84,7 +85,7 @@ func (c *Connector) Examine(ctx context.Context, spec sluice.DialerSpec, x sluic
 	spec.Events = nil // what goes wrong here is told by the steps
 	e := &doctor{
 		c: c, spec: spec, cfg: readConfig(spec.Connection.Configuration), x: x, report: report,
-		failed: map[string]string{}, told: map[string]bool{}, random: randomName(),
+		failed: map[string]string{}, random: randomName(),
 	}
 	e.cfg.CreateDevices = spec.Common.CreateDevices
 	defer e.close()
@@ -105,17 +106,16 @@ func randomName() string {
 
 // prepare makes a dialer, as whole as the configuration allows.
 func (e *doctor) prepare() {
-	spec := e.spec
-	d, err := newDialer(e.c.o, newDesks(), spec)
-	e.able = err == nil
+	made, err := e.c.Dialer(e.spec)
+	e.d, e.able = made.(*dialer)
 	if err != nil {
-		d = &dialer{o: e.c.o, spec: spec, cfg: e.cfg, told: map[string]time.Time{}}
-		d.host, d.port = e.cfg.dataAddress()
+		e.able = false
+		e.d = &dialer{o: e.c.o, spec: e.spec, cfg: e.cfg, told: map[string]time.Time{}}
+		e.d.host, e.d.port = e.cfg.dataAddress()
 	}
-	e.d = d
 	e.pool, _ = readPool(e.cfg.CACertificate) // what is wrong with it is told by a step
 	if e.cfg.registers() {
-		e.api = newThings(&e.cfg, e.pool)
+		e.api = newInquiry(e)
 	}
 }
 
@@ -125,6 +125,11 @@ func (e *doctor) close() {
 	}
 	if e.able {
 		e.d.Close()
+	}
+	if e.created { // it was broken off in between
+		ctx, cancel := context.WithTimeout(context.Background(), stepTimeout)
+		e.removeThing(ctx)
+		cancel()
 	}
 	if e.api != nil {
 		e.api.close()

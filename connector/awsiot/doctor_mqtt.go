@@ -27,7 +27,7 @@ func clientPrefix(instance, connection string) string {
 	if instance == "" || connection == "" {
 		return "sluice-"
 	}
-	return strings.TrimSuffix(clientID(instance, connection, 0, 0), "0-0")
+	return "sluice-" + instance + "-" + connection + "-"
 }
 
 // clientID is another one for each CONNECT: AWS limits those of one id.
@@ -60,10 +60,10 @@ func (e *doctor) connect(ctx context.Context) finding {
 	f := failureOf(err)
 	switch f.Reason {
 	case sluice.ReasonNotAuthorized:
-		e.account = e.lookUp(ctx)
+		e.state = e.lookUp(ctx)
 		return well("AWS accepts the certificate.")
 	case sluice.ReasonAuthentication, sluice.ReasonTLS:
-		e.account = e.lookUp(ctx)
+		e.state = e.lookUp(ctx)
 		return e.refusedCertificate(f)
 	case sluice.ReasonTimeout:
 		return wrong("connect_unanswered", f.Message, "Try again; a firewall that looks into TLS may swallow MQTT.")
@@ -84,7 +84,7 @@ func failureOf(err error) *sluice.Failure {
 // refusedCertificate says why AWS does not accept the certificate, as far as
 // the access key lets us know.
 func (e *doctor) refusedCertificate(f *sluice.Failure) finding {
-	id, a := e.ownID(), e.account
+	id, a := e.ownID(), e.state
 	describe := "aws iot describe-certificate --certificate-id " + id + " --region " + e.cfg.Region
 	switch {
 	case a.unknown:
@@ -133,7 +133,7 @@ func (e *doctor) connected(context.Context) finding {
 	if e.session != nil {
 		return well("This certificate may connect as " + e.session.id + ".")
 	}
-	if e.account.policiesKnown && e.account.policies == 0 {
+	if e.state.policiesKnown && e.state.policies == 0 {
 		return noPolicy(e)
 	}
 	resource := e.d.arn("client/" + clientPrefix(e.spec.Instance, e.spec.Connection.ID) + "*")

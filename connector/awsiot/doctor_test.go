@@ -151,6 +151,24 @@ func document(statements ...string) string {
 	return `{"Version":"2012-10-17","Statement":[` + strings.Join(statements, ",") + `]}`
 }
 
+// An examination that is broken off leaves nothing behind either.
+func TestDoctorBrokenOff(t *testing.T) {
+	c := newCloud(t, awsiottest.Options{})
+	ctx, cancel := context.WithCancel(within(t))
+	var last string
+	awsiot.New(awsiot.Options{}).Examine(ctx, adviceSpec(c.with(t, nil)), sluice.Examination{Create: true}, func(s sluice.Step) {
+		if last = s.ID; s.ID == "create" {
+			if len(c.Things()) != 1 {
+				t.Error("no thing was made")
+			}
+			cancel()
+		}
+	})
+	if last != "create" || len(c.Things()) != 0 {
+		t.Errorf("after %s: %v", last, c.Things())
+	}
+}
+
 // wrongness is a way to be wrong, and what the doctor is to say of it.
 type wrongness struct {
 	want   string // step: cause
