@@ -83,6 +83,7 @@ func (c *Connector) Examine(ctx context.Context, spec sluice.DialerSpec, x sluic
 		spec.Clock = time.Now
 	}
 	spec.Events = nil // what goes wrong here is told by the steps
+	spec.Things = forgetful{}
 	e := &doctor{
 		c: c, spec: spec, cfg: readConfig(spec.Connection.Configuration), x: x, report: report,
 		failed: map[string]string{}, random: randomName(),
@@ -97,6 +98,12 @@ func (c *Connector) Examine(ctx context.Context, spec sluice.DialerSpec, x sluic
 		e.take(ctx, s)
 	}
 }
+
+// forgetful is a memory of things that keeps nothing.
+type forgetful struct{ sluice.Things }
+
+func (forgetful) Get(string) (sluice.Thing, bool) { return sluice.Thing{}, false }
+func (forgetful) Put(string, sluice.Thing)        {}
 
 func randomName() string {
 	raw := make([]byte, 4)

@@ -184,10 +184,11 @@ func (e *doctor) handshake(ctx context.Context) finding {
 		return wrong("port_unreachable", f.Message, f.Hint)
 	}
 	defer func() { _ = tcp.Close() }() // nothing is written that matters
-	conf := &tls.Config{ServerName: e.d.host, RootCAs: e.pool, MinVersion: tls.VersionTLS12}
+	conf := &tls.Config{RootCAs: e.pool, MinVersion: tls.VersionTLS12}
 	if e.d.tls != nil {
 		conf = e.d.tls.Clone()
 	}
+	conf.ServerName = e.d.host
 	var state *tls.ConnectionState
 	conf.VerifyConnection = func(s tls.ConnectionState) error { state = &s; return nil }
 	conn := tls.Client(tcp, conf)
