@@ -118,6 +118,9 @@ func (s *server) readTested(r *http.Request, stored sluice.Connection) (sluice.C
 	case stored.ConnectorID != "" && stored.ConnectorID != connector.info.ID:
 		d.problem("connectorId", "cannot be changed from %s; make a new connection", stored.ConnectorID)
 	default:
+		if k, ok := connector.Connector.(sluice.Keeper); ok && stored.ConnectorID != "" {
+			d.keep(stored.Configuration, k.Keeps(stored.Configuration, d.fields["configuration"]))
+		}
 		d.unmask(stored.Configuration, connector.schema.Secrets())
 	}
 	if err := d.err("connection"); err != nil {
@@ -160,7 +163,7 @@ type awsPolicyOutput struct {
 }
 
 type policyView struct {
-	IoTPolicy      object   `json:"iotPolicy" doc:"To be attached to the certificate."`
+	IoTPolicy      *object  `json:"iotPolicy,omitempty" doc:"To be attached to the certificate; none where no certificate is used."`
 	IAMPolicy      *object  `json:"iamPolicy,omitempty" doc:"Of the user of the access key; none where there is no access key."`
 	CloudFormation object   `json:"cloudFormation" doc:"A template that makes all of it, with a user and the thing type."`
 	Notes          []string `json:"notes" nullable:"false" doc:"What is to be filled in or known."`
@@ -180,7 +183,7 @@ func (s *server) getAWSPolicy(_ context.Context, in *awsPolicyInput) (*awsPolicy
 		text := object(json.RawMessage(d.JSON))
 		switch d.Name {
 		case "iotPolicy":
-			out.Body.IoTPolicy = text
+			out.Body.IoTPolicy = &text
 		case "iamPolicy":
 			out.Body.IAMPolicy = &text
 		case "cloudFormation":

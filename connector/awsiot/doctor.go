@@ -121,9 +121,7 @@ func (e *doctor) prepare() {
 		e.d.host, e.d.port = e.cfg.dataAddress()
 	}
 	e.pool, _ = readPool(e.cfg.CACertificate) // what is wrong with it is told by a step
-	if e.cfg.registers() {
-		e.api = newInquiry(e)
-	}
+	e.api = newInquiry(e)
 }
 
 func (e *doctor) close() {

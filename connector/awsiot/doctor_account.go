@@ -2,11 +2,14 @@ package awsiot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
+
+	"sluice"
 )
 
 // The steps that ask the AWS IoT API, with the access key of the connection.
@@ -20,7 +23,8 @@ func (e *doctor) reachAPI(ctx context.Context) finding {
 		e.failed["key"] = "" // the steps behind say the same, each in its place
 		return skipped(noKey)
 	}
-	if err := e.api.describe(ctx, e.thing()); err != nil && codeOf(err) == "" {
+	err := e.api.describe(ctx, e.thing())
+	if _, ours := errors.AsType[*sluice.Failure](err); err != nil && codeOf(err) == "" && !ours {
 		what := " cannot be reached."
 		if isTimeout(err) {
 			what = " does not answer in time."
@@ -39,20 +43,23 @@ func (e *doctor) checkKey(ctx context.Context) finding {
 		return skipped(noKey)
 	}
 	err := e.api.describe(ctx, e.thing())
+	if f, ok := errors.AsType[*sluice.Failure](err); ok { // there are no credentials, or the role is not to be had
+		return wrong("credentials_failed", f.Message, f.Hint)
+	}
 	if !isIdentity(err) {
-		return well("AWS accepts the access key " + e.api.who + ".")
+		return well("AWS accepts " + e.api.who + ".")
 	}
 	switch {
 	case isUnknownKey(err):
-		return wrong("key_unknown", fmt.Sprintf("AWS does not know the access key %s.", e.api.who),
+		return wrong("key_unknown", fmt.Sprintf("AWS does not know %s.", e.api.who),
 			"Copy accessKeyId again; look in IAM whether the key still exists and is active, and whether it is of this partition (AWS China has accounts of its own).")
 	case hasCode(err, "Expired"):
-		return wrong("key_expired", fmt.Sprintf("The access key %s has expired.", e.api.who), "Temporary keys do not last: make one for an IAM user.")
+		return wrong("key_expired", fmt.Sprintf("What AWS was asked with has expired: %s.", e.api.who), "Temporary keys do not last: make one for an IAM user.")
 	case hasCode(err, "Signature"):
-		return wrong("secret_wrong", fmt.Sprintf("AWS knows the access key %s, but not with this secret.", e.api.who),
+		return wrong("secret_wrong", fmt.Sprintf("AWS knows %s, but not with this secret.", e.api.who),
 			"Copy secretAccessKey again, whole, and check the clock and the region. A lost secret cannot be had again: make a new key.")
 	}
-	return wrong("key_refused", fmt.Sprintf("AWS does not accept the access key %s (%s).", e.api.who, codeOf(err)), "Check accessKeyId, secretAccessKey and region.")
+	return wrong("key_refused", fmt.Sprintf("AWS does not accept %s (%s).", e.api.who, codeOf(err)), "Check accessKeyId, secretAccessKey and region.")
 }
 
 // checkEndpoint compares the endpoint with that of the account. The connection

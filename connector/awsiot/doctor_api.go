@@ -2,14 +2,12 @@ package awsiot
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 	"github.com/aws/smithy-go"
@@ -20,20 +18,19 @@ import (
 type inquiry struct {
 	*iot.Client
 	http *http.Client
-	who  string // the access key, for people
+	who  string // asks, for people: "the access key ..."
 }
 
+// newInquiry is nil where there are no credentials.
 func newInquiry(e *doctor) *inquiry {
-	q := &inquiry{
-		http: &http.Client{Transport: &http.Transport{
-			Proxy:           http.ProxyFromEnvironment,
-			TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: e.pool},
-		}},
-		who: shortKey(e.cfg.AccessKeyID),
+	q := &inquiry{http: newWebClient(&e.cfg, e.pool)}
+	var identity aws.CredentialsProvider
+	if identity, q.who = e.d.newIdentity(q.http); identity == nil {
+		return nil
 	}
 	o := iot.Options{
 		Region:           e.cfg.Region,
-		Credentials:      credentials.NewStaticCredentialsProvider(e.cfg.AccessKeyID, e.cfg.SecretAccessKey, ""),
+		Credentials:      identity,
 		HTTPClient:       q.http,
 		RetryMaxAttempts: 2,
 		AppID:            "sluice",
@@ -102,8 +99,8 @@ func (e *doctor) refusedCall(id, permission, resource string, err error) finding
 	case code == "":
 		return wrong(id+"_failed", permission+" had no answer.", "Try again.")
 	case isDenied(err):
-		return wrong(id+"_denied", fmt.Sprintf("%s is not allowed for the access key %s.", permission, e.api.who),
-			"Allow "+permission+" on "+resource+" in the IAM policy of the key's user. `sluice aws policy` writes the right one.")
+		return wrong(id+"_denied", fmt.Sprintf("%s is not allowed for %s.", permission, e.api.who),
+			"Allow "+permission+" on "+resource+" in the IAM policy of the key's user, or of the role. `sluice aws policy` writes the right one.")
 	case hasCode(err, "Throttl", "TooManyRequests", "RequestLimit"):
 		return odd(id+"_throttled", "AWS takes no more calls of "+permission+" at the moment.", "Try again in a minute.")
 	}

@@ -70,6 +70,9 @@ func isLegacy(prefix, region string) bool {
 
 // checkCertificate looks at the certificate and its key.
 func (e *doctor) checkCertificate(context.Context) finding {
+	if !e.cfg.certified() {
+		return skipped("The protocol " + e.cfg.Protocol + " uses no certificate here.")
+	}
 	chain, err := readCertificates(e.cfg.Certificate)
 	if err != nil {
 		return wrong("certificate_unreadable", fmt.Sprintf("The certificate cannot be read: %v.", err),
@@ -100,6 +103,9 @@ func day(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
 // resolve looks the endpoint's name up.
 func (e *doctor) resolve(ctx context.Context) finding {
+	if e.cfg.Proxy != "" {
+		return skipped("The proxy looks the name up.")
+	}
 	if e.d.host == "" {
 		return wrong("name_missing", "There is no host name to look up.", "Give accountPrefix and region.")
 	}
@@ -117,6 +123,9 @@ func (e *doctor) resolve(ctx context.Context) finding {
 
 // openPort makes a TCP connection.
 func (e *doctor) openPort(ctx context.Context) finding {
+	if e.cfg.Proxy != "" {
+		return skipped("The proxy opens the port.")
+	}
 	var nd net.Dialer
 	conn, err := nd.DialContext(ctx, "tcp", net.JoinHostPort(e.d.host, e.d.port))
 	if err != nil {
@@ -177,10 +186,9 @@ func (e *doctor) checkClock(ctx context.Context) finding {
 
 // handshake makes a TLS connection and looks at who answers.
 func (e *doctor) handshake(ctx context.Context) finding {
-	var nd net.Dialer
-	tcp, err := nd.DialContext(ctx, "tcp", net.JoinHostPort(e.d.host, e.d.port))
+	tcp, err := e.d.tcp(ctx, net.JoinHostPort(e.d.host, e.d.port))
 	if err != nil {
-		f := e.d.dialFailure(err)
+		f := failureOf(err)
 		return wrong("port_unreachable", f.Message, f.Hint)
 	}
 	defer func() { _ = tcp.Close() }() // nothing is written that matters
@@ -188,7 +196,10 @@ func (e *doctor) handshake(ctx context.Context) finding {
 	if e.d.tls != nil {
 		conf = e.d.tls.Clone()
 	}
-	conf.ServerName = e.d.host
+	conf.ServerName, conf.NextProtos = e.d.host, e.cfg.mqttALPN()
+	if e.cfg.Protocol == protocolHTTPS {
+		conf.NextProtos = e.cfg.publishALPN()
+	}
 	var state *tls.ConnectionState
 	conf.VerifyConnection = func(s tls.ConnectionState) error { state = &s; return nil }
 	conn := tls.Client(tcp, conf)

@@ -55,14 +55,17 @@ func (e *doctor) connect(ctx context.Context) finding {
 	s, err := e.open(ctx, false)
 	if err == nil {
 		e.session = s
-		return well("AWS accepts the certificate.")
+		return well("AWS accepts who we are.")
 	}
 	f := failureOf(err)
 	switch f.Reason {
 	case sluice.ReasonNotAuthorized:
 		e.state = e.lookUp(ctx)
-		return well("AWS accepts the certificate.")
+		return well("AWS accepts who we are.")
 	case sluice.ReasonAuthentication, sluice.ReasonTLS:
+		if e.cfg.webSocket() {
+			return wrong("signature_refused", f.Message, f.Hint)
+		}
 		e.state = e.lookUp(ctx)
 		return e.refusedCertificate(f)
 	case sluice.ReasonTimeout:
@@ -131,7 +134,7 @@ func (e *doctor) certificateARN() string {
 // connected tells whether the CONNECT was allowed.
 func (e *doctor) connected(context.Context) finding {
 	if e.session != nil {
-		return well("This certificate may connect as " + e.session.id + ".")
+		return well("We may connect as " + e.session.id + ".")
 	}
 	if e.state.policiesKnown && e.state.policies == 0 {
 		return noPolicy(e)

@@ -151,6 +151,16 @@ func document(statements ...string) string {
 	return `{"Version":"2012-10-17","Statement":[` + strings.Join(statements, ",") + `]}`
 }
 
+// Nothing is wrong whichever way is taken to AWS.
+func TestDoctorOfEveryProtocol(t *testing.T) {
+	c := newCloud(t, awsiottest.Options{})
+	for name, changes := range c.protocols() {
+		if steps := examine(t, c.with(t, changes), sluice.Examination{}); verdict(steps) != "ok" || stepOf(t, steps, "receive").State != sluice.StepOK {
+			t.Errorf("%s: %+v", name, steps)
+		}
+	}
+}
+
 // An examination that is broken off leaves nothing behind either.
 func TestDoctorBrokenOff(t *testing.T) {
 	c := newCloud(t, awsiottest.Options{})

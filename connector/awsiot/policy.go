@@ -42,7 +42,10 @@ func (c *Connector) Advise(spec sluice.DialerSpec, w sluice.Wish) (sluice.Advice
 	if err != nil {
 		return sluice.Advice{}, err
 	}
-	iotPolicy := policyDocument{"2012-10-17", a.iotStatements()}
+	var iotPolicy *policyDocument
+	if a.cfg.certified() {
+		iotPolicy = &policyDocument{"2012-10-17", a.iotStatements()}
+	}
 	out := sluice.Advice{Notes: notes}
 	add := func(name, title string, v any) {
 		raw, err := marshal(v)
@@ -50,7 +53,11 @@ func (c *Connector) Advise(spec sluice.DialerSpec, w sluice.Wish) (sluice.Advice
 			out.Documents = append(out.Documents, sluice.Document{Name: name, Title: title, JSON: raw})
 		}
 	}
-	add("iotPolicy", "IoT policy, to be attached to the certificate", iotPolicy)
+	if iotPolicy != nil {
+		add("iotPolicy", "IoT policy, to be attached to the certificate", iotPolicy)
+	} else {
+		out.Notes = append(out.Notes, "The connection uses no certificate: all stands in the IAM policy.")
+	}
 	var iam *policyDocument
 	if a.cfg.registers() {
 		iam = &policyDocument{"2012-10-17", a.iamStatements()}
@@ -178,6 +185,12 @@ func (a *advisor) iamStatements() []statement {
 	if a.cfg.CreateDevices && known {
 		list = append(list, statement{Sid: "AttachCertificate", Effect: "Allow", Action: []string{"iot:AttachThingPrincipal"}, Resource: []string{"*"}})
 	}
+	if !a.cfg.certified() { // then what the certificate would need is the signer's
+		for _, s := range a.iotStatements() {
+			s.Condition = nil // IAM knows no iot:ConnectAttributes
+			list = append(list, s)
+		}
+	}
 	if !a.wish.Examine {
 		return list
 	}
@@ -204,7 +217,7 @@ func (a *advisor) iamStatements() []statement {
 // template is a CloudFormation template of the policies, of the thing type and
 // of a user. The certificate is given: CloudFormation makes none with a key.
 // The key of the user is not made by it, since it would show its secret.
-func (a *advisor) template(iotPolicy policyDocument, iam *policyDocument) map[string]any {
+func (a *advisor) template(iotPolicy, iam *policyDocument) map[string]any {
 	ref := func(name string) map[string]any { return map[string]any{"Ref": name} }
 	parameter := map[string]any{
 		"Type": "String", "Description": "ARN of the certificate that the connection uses (certificateId)",
@@ -213,18 +226,19 @@ func (a *advisor) template(iotPolicy policyDocument, iam *policyDocument) map[st
 	if _, ok := parseCertificateARN(a.cfg.CertificateID); ok {
 		parameter["Default"] = a.cfg.CertificateID
 	}
-	resources := map[string]any{
-		"IoTPolicy": map[string]any{"Type": "AWS::IoT::Policy", "Properties": map[string]any{"PolicyDocument": a.substituted(iotPolicy)}},
-		"IoTPolicyAttachment": map[string]any{
-			"Type":       "AWS::IoT::PolicyPrincipalAttachment",
-			"Properties": map[string]any{"PolicyName": ref("IoTPolicy"), "Principal": ref("CertificateArn")},
-		},
-	}
+	resources := map[string]any{}
 	out := map[string]any{
 		"AWSTemplateFormatVersion": "2010-09-09",
 		"Description":              "What one connection of Sluice needs of AWS IoT Core, and no more.",
-		"Parameters":               map[string]any{"CertificateArn": parameter},
 		"Resources":                resources,
+	}
+	if iotPolicy != nil {
+		out["Parameters"] = map[string]any{"CertificateArn": parameter}
+		resources["IoTPolicy"] = map[string]any{"Type": "AWS::IoT::Policy", "Properties": map[string]any{"PolicyDocument": a.substituted(*iotPolicy)}}
+		resources["IoTPolicyAttachment"] = map[string]any{
+			"Type":       "AWS::IoT::PolicyPrincipalAttachment",
+			"Properties": map[string]any{"PolicyName": ref("IoTPolicy"), "Principal": ref("CertificateArn")},
+		}
 	}
 	if iam == nil {
 		return out

@@ -314,3 +314,30 @@ func TestPolicyNotWritten(t *testing.T) {
 		t.Errorf("%v: %v", err, paths)
 	}
 }
+
+// Over WebSocket the access key needs what the certificate would need, and the
+// doctor finds it enough; without one of the statements it does not.
+func TestPolicyWithoutCertificate(t *testing.T) {
+	for sid, want := range map[string]string{
+		"": "ok", "Connect": "connect: connect_denied", "Publish": "publish: publish_denied", "Subscribe": "subscribe: subscribe_denied",
+	} {
+		t.Run(sid, func(t *testing.T) {
+			t.Parallel()
+			c := newCloud(t, awsiottest.Options{})
+			changes := c.protocols()["WSS"]
+			documents, raw, _ := advise(t, adviceSpec(c.with(t, changes)), sluice.Wish{})
+			if _, there := documents["iotPolicy"]; there || strings.Contains(string(raw["cloudFormation"]), "AWS::IoT::Policy") {
+				t.Error("an IoT policy without a certificate")
+			}
+			key, err := c.CreateUser("sluice", documents["iamPolicy"].without(sid).String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			changes["accessKeyId"], changes["secretAccessKey"] = key.ID, key.Secret
+			steps := examine(t, c.with(t, changes), sluice.Examination{})
+			if got := verdict(steps); got != want {
+				t.Errorf("%s, want %s: %+v", got, want, steps)
+			}
+		})
+	}
+}
