@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/hex"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -100,10 +101,15 @@ func (c *Connector) Examine(ctx context.Context, spec sluice.DialerSpec, x sluic
 }
 
 // forgetful is a memory of things that keeps nothing.
-type forgetful struct{ sluice.Things }
+type forgetful struct{}
 
 func (forgetful) Get(string) (sluice.Thing, bool) { return sluice.Thing{}, false }
 func (forgetful) Put(string, sluice.Thing)        {}
+
+// All has none.
+func (forgetful) All() iter.Seq2[string, sluice.Thing] {
+	return func(func(string, sluice.Thing) bool) {}
+}
 
 func randomName() string {
 	raw := make([]byte, 4)
