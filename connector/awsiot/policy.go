@@ -185,6 +185,7 @@ func (a *advisor) iamStatements() []statement {
 	if a.cfg.CreateDevices && known {
 		list = append(list, statement{Sid: "AttachCertificate", Effect: "Allow", Action: []string{"iot:AttachThingPrincipal"}, Resource: []string{"*"}})
 	}
+	list = append(list, a.shapeStatements(things)...)
 	if !a.cfg.certified() { // then what the certificate would need is the signer's
 		for _, s := range a.iotStatements() {
 			s.Condition = nil // IAM knows no iot:ConnectAttributes
@@ -209,6 +210,29 @@ func (a *advisor) iamStatements() []statement {
 		list = append(list, statement{
 			Sid: "ExamineType", Effect: "Allow", Action: []string{"iot:DescribeThingType"},
 			Resource: []string{a.arn("thingtype/" + a.cfg.DeviceType)},
+		})
+	}
+	return list
+}
+
+// shapeStatements are for attributes and groups, where any are configured.
+func (a *advisor) shapeStatements(things string) []statement {
+	var list []statement
+	c := &a.cfg
+	if len(c.ThingAttributes) > 0 || c.ThingTagAttribute != "" {
+		list = append(list, statement{Sid: "KeepAttributes", Effect: "Allow", Action: []string{"iot:UpdateThing"}, Resource: []string{things}})
+	}
+	if len(c.ThingGroups) > 0 && c.CreateDevices {
+		s := statement{Sid: "PutIntoGroups", Effect: "Allow", Action: []string{"iot:AddThingToThingGroup"}, Resource: []string{things}}
+		for _, g := range c.ThingGroups {
+			s.Resource = append(s.Resource, a.arn("thinggroup/"+g))
+		}
+		list = append(list, s)
+	}
+	if c.BillingGroup != "" && c.CreateDevices {
+		list = append(list, statement{
+			Sid: "PutIntoBillingGroup", Effect: "Allow", Action: []string{"iot:CreateThing", "iot:AddThingToBillingGroup"},
+			Resource: []string{things, a.arn("billinggroup/" + c.BillingGroup)},
 		})
 	}
 	return list

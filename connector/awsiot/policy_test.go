@@ -341,3 +341,17 @@ func TestPolicyWithoutCertificate(t *testing.T) {
 		})
 	}
 }
+
+// Attributes and groups add what they need.
+func TestPolicyOfGroups(t *testing.T) {
+	c := newCloud(t, awsiottest.Options{})
+	documents, _, _ := advise(t, adviceSpec(c.with(t, map[string]any{
+		"thingAttributes": map[string]string{"name": "{DevEUI}"}, "thingGroups": []string{"plant"}, "billingGroup": "water",
+	})), sluice.Wish{})
+	text := documents["iamPolicy"].String()
+	for _, want := range []string{"iot:UpdateThing", "iot:AddThingToThingGroup", ":thinggroup/plant", "iot:AddThingToBillingGroup", ":billinggroup/water"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s in %s", want, text)
+		}
+	}
+}
