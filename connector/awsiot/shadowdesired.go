@@ -27,11 +27,11 @@ type wishes struct {
 
 	mu      sync.Mutex
 	taken   map[string]takenWish // by device
-	order   []string        // of taken, oldest first
-	looked  map[string]bool // devices whose shadow was read since something was missed
-	missing bool            // something may have been missed
-	ignored map[string]bool // devices whose delta says nothing to us, that was told
-	forget  bool            // AWS is to keep nothing
+	order   []string             // of taken, oldest first
+	looked  map[string]bool      // devices whose shadow was read since something was missed
+	missing bool                 // something may have been missed
+	ignored map[string]bool      // devices whose delta says nothing to us, that was told
+	forget  bool                 // AWS is to keep nothing
 
 	desk    *shadowDesk // nil: nobody takes commands
 	changed chan struct{}
