@@ -46,6 +46,9 @@ type Options struct {
 	ScanFrom int
 	// Transport makes the calls of the AWS IoT API; nil means over the network.
 	Transport http.RoundTripper
+	// ShadowSpacing is the least time between two requests to one shadow; 0
+	// means one second.
+	ShadowSpacing time.Duration
 	// Clock is for the dates of certificates and of signatures; nil means
 	// time.Now.
 	Clock sluice.Clock
@@ -80,6 +83,7 @@ func New(o Options) *Connector {
 	if o.ScanFrom == 0 {
 		o.ScanFrom = scanFrom
 	}
+	setDefault(&o.ShadowSpacing, shadowSpacing)
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}

@@ -35,6 +35,7 @@ type dialer struct {
 	downlink *topic // nil: no commands
 
 	registry *registry // nil: things are not looked at
+	shadows  *shadows  // nil: there are none
 
 	mu   sync.Mutex
 	told map[string]time.Time // when an event of a kind was told
@@ -97,6 +98,9 @@ func newDialer(o Options, at *desks, in *accounts, spec sluice.DialerSpec) (*dia
 			return nil, invalid(err)
 		}
 	}
+	if d.shadows, err = newShadows(d); err != nil {
+		return nil, invalid(err)
+	}
 	return d, nil
 }
 
@@ -113,13 +117,20 @@ func (d *dialer) Open(ctx context.Context, lane int, authenticating func()) (slu
 		return d.openPublisher(ctx, id, authenticating)
 	}
 	s := newSession(d, id)
+	if d.shadows != nil {
+		s.turns = newTurns()
+	}
 	if err := d.connect(ctx, s, authenticating); err != nil {
 		return nil, err
 	}
 	if d.cfg.webSocket() {
 		s.endBefore(d.webSocketLife())
 	}
-	if d.downlink != nil {
+	d.shadows.serve(s)
+	switch {
+	case d.cfg.Shadow.Enabled && d.cfg.Shadow.Desired:
+		return &shadowCommander{newSubscriber(s)}, nil
+	case d.downlink != nil:
 		return newSubscriber(s), nil
 	}
 	return s, nil
@@ -189,6 +200,7 @@ func (d *dialer) Prepare(ctx context.Context, m *sluice.Message) error {
 
 // Close ends the making of things and waits for it.
 func (d *dialer) Close() {
+	d.shadows.close()
 	if d.registry != nil {
 		d.registry.close()
 	}

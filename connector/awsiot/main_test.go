@@ -149,6 +149,11 @@ type watcher struct {
 // watch connects a client with a certificate of its own and subscribes it.
 func watch(tb testing.TB, addr, ca string, cert awsiottest.Certificate, filters ...string) *watcher {
 	tb.Helper()
+	return watchAs(tb, "watcher", addr, ca, cert, filters...)
+}
+
+func watchAs(tb testing.TB, id, addr, ca string, cert awsiottest.Certificate, filters ...string) *watcher {
+	tb.Helper()
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(ca))
 	conf := &tls.Config{RootCAs: roots}
@@ -173,7 +178,7 @@ func watch(tb testing.TB, addr, ca string, cert awsiottest.Certificate, filters 
 			return true, nil
 		}},
 	})
-	if _, err := w.client.Connect(within(tb), &paho.Connect{ClientID: "watcher", KeepAlive: 60, CleanStart: true}); err != nil {
+	if _, err := w.client.Connect(within(tb), &paho.Connect{ClientID: id, KeepAlive: 60, CleanStart: true}); err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = w.client.Disconnect(&paho.Disconnect{}) })
@@ -192,6 +197,16 @@ func (c *cloud) watch(tb testing.TB, filters ...string) *watcher {
 		tb.Fatal(err)
 	}
 	return watch(tb, c.MQTTAddr(), c.CAPEM(), cert, filters...)
+}
+
+// watchAs is watch with a client id of its own.
+func (c *cloud) watchAs(tb testing.TB, id string, filters ...string) *watcher {
+	tb.Helper()
+	cert, err := c.CreateKeysAndCertificate(true)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return watchAs(tb, id, c.MQTTAddr(), c.CAPEM(), cert, filters...)
 }
 
 func (w *watcher) all() []*paho.Publish {
@@ -242,6 +257,32 @@ func TestContract(t *testing.T) {
 			connectortest.Run(t, func(t *testing.T) connectortest.Cloud { return contractCloud(t, name) })
 		})
 	}
+}
+
+// TestContractWithShadows holds sessions to it that have more to do.
+func TestContractWithShadows(t *testing.T) {
+	for _, name := range []string{"SSL", "WSS"} {
+		t.Run(name, func(t *testing.T) {
+			connectortest.Run(t, func(t *testing.T) connectortest.Cloud {
+				return withShadows(t, contractCloud(t, name))
+			})
+		})
+	}
+}
+
+func withShadows(t *testing.T, c connectortest.Cloud) connectortest.Cloud {
+	for _, raw := range []*json.RawMessage{&c.Configuration, &c.Refused} {
+		var m map[string]any
+		if err := json.Unmarshal(*raw, &m); err != nil {
+			t.Fatal(err)
+		}
+		m["shadow"] = map[string]any{"enabled": true, "desired": true}
+		var err error
+		if *raw, err = json.Marshal(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return c
 }
 
 func contractCloud(t *testing.T, name string) connectortest.Cloud {

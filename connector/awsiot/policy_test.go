@@ -91,7 +91,7 @@ func TestPolicyIsEnough(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Handle(within(t), uplinkOf("20635F0108000496")); err != nil {
+	if err := s.Handle(within(t), plainUplink("20635F0108000496")); err != nil {
 		t.Fatal(err)
 	}
 	await(t, "the report", func() bool { return len(w.all()) == 1 })
@@ -103,7 +103,7 @@ func TestPolicyIsEnough(t *testing.T) {
 	}
 }
 
-func uplinkOf(devEUI string) *sluice.Message {
+func plainUplink(devEUI string) *sluice.Message {
 	return &sluice.Message{
 		ID: "01ARZ3NDEKTSV4RRFFQ69G5FAV", Kind: sluice.KindUplink, DevEUI: devEUI,
 		Document: []byte(`{"DevEUI_uplink":{"DevEUI":"` + devEUI + `"}}`),
@@ -194,7 +194,7 @@ func TestPolicyOfTheKeyIsEnough(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := newRig().dial(t, awsiot.Options{}, c.with(t, map[string]any{"accessKeyId": key.ID, "secretAccessKey": key.Secret}))
-	if err := d.(sluice.Preparer).Prepare(within(t), uplinkOf("20635F0108000496")); err != nil {
+	if err := d.(sluice.Preparer).Prepare(within(t), plainUplink("20635F0108000496")); err != nil {
 		t.Fatal(err)
 	}
 	thing, ok := c.Thing("20635F0108000496")

@@ -32,7 +32,9 @@ type session struct {
 	pings  *pinger
 	pace   *pacer
 
-	persistent bool // the server keeps the session for sessionExpiry
+	persistent bool   // the server keeps the session for sessionExpiry
+	resumed    bool   // it had kept it
+	turns      *turns // of uplinks and shadows; nil: there are no shadows
 
 	qos       byte
 	maxPacket int // what the server takes, 0 for no limit of its own
@@ -128,6 +130,7 @@ func (s *session) connect(ctx context.Context, l *link) error {
 // accept takes the server's limits over.
 func (s *session) accept(ack *paho.Connack) error {
 	slots := maxInFlight
+	s.resumed = ack.SessionPresent
 	if p := ack.Properties; p != nil {
 		if p.ReceiveMaximum != nil {
 			slots = min(slots, int(*p.ReceiveMaximum))
@@ -221,9 +224,14 @@ func (s *session) Handle(ctx context.Context, m *sluice.Message) error {
 	}
 	defer func() { <-s.slots }()
 	if s.qos == 0 {
-		return s.write(ctx, 0, topic, m)
+		err = s.write(ctx, 0, topic, m)
+	} else {
+		err = s.publish(ctx, topic, m)
 	}
-	return s.publish(ctx, topic, m)
+	if err == nil {
+		s.d.shadows.delivered(m)
+	}
+	return err
 }
 
 // topic makes the topic of a message.
@@ -267,6 +275,10 @@ func (s *session) lostBefore() *sluice.Failure {
 
 // write writes the packet, in its turn.
 func (s *session) write(ctx context.Context, id uint16, topic string, m *sluice.Message) error {
+	if m.Kind != kindShadow {
+		s.turns.enter()
+		defer s.turns.leave()
+	}
 	if !s.pace.begin(ctx, s.link.lost, s.closing) {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -329,6 +341,9 @@ func (s *session) judge(a puback, topic string) error {
 	f := s.d.pubackFailure(a, topic)
 	if f == nil {
 		return nil
+	}
+	if isShadowTopic(topic) {
+		return f // told by the shadows
 	}
 	if f.Reason == sluice.ReasonNotAuthorized || f.Reason == sluice.ReasonThrottled {
 		s.d.tell(sluice.LevelWarning, sluice.EventUplinkFailed, "Uplinks refused", string(f.Reason), "", f)
