@@ -94,16 +94,24 @@ func (s *server) handler() http.Handler {
 	s.register()
 
 	root := chi.NewMux()
+	root.HandleFunc(ingestPath("{networkID}"), s.ingest)
 	root.HandleFunc(prefix+ingestPath("{networkID}"), s.ingest)
 	root.Mount(prefix, s.routes)
 	root.HandleFunc("/iot-flow"+downlinkPath("{uuid}"), s.downlinkAboveVersion)
 	root.Mount("/", s.routes)
-	door := ingestPath("")
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if id, ok := strings.CutPrefix(r.URL.Path, door); ok && id != "" && !strings.Contains(id, "/") {
-			s.ingest(w, r)
-			return
-		}
-		root.ServeHTTP(w, r)
-	})
+	return &entrance{Mux: root, ingest: s.ingest}
+}
+
+// entrance is the outer router, with a shortcut for reports.
+type entrance struct {
+	*chi.Mux
+	ingest http.HandlerFunc
+}
+
+func (e *entrance) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if id, ok := strings.CutPrefix(r.URL.Path, ingestPath("")); ok && id != "" && !strings.Contains(id, "/") {
+		e.ingest(w, r)
+		return
+	}
+	e.Mux.ServeHTTP(w, r)
 }
