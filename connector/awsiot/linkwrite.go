@@ -38,12 +38,23 @@ type writer struct {
 // Lock and Unlock enclose the writes of one packet by paho; Unlock sends it.
 func (l *link) Lock() { l.wmu.Lock() }
 
-// Unlock sends what was written since Lock.
+// Unlock sends what was written since Lock, and returns when it is sent: after a
+// DISCONNECT paho closes the wire. It learns of a failure by its reader.
 func (l *link) Unlock() {
-	if !l.writing {
-		_ = l.flush() // paho learns of a failure by its reader: the connection is closed
+	if l.writing {
+		_ = l.await(l.added)
+	} else {
+		_ = l.flush()
 	}
 	l.wmu.Unlock()
+}
+
+// await waits until so many bytes are written. wmu is held, but not meanwhile.
+func (l *link) await(n uint64) error {
+	for l.done < n && l.writeErr == nil {
+		l.written.Wait()
+	}
+	return l.writeErr
 }
 
 // Write gathers a part of a packet. paho calls it between Lock and Unlock.
@@ -78,10 +89,7 @@ func (l *link) publish(id uint16, topic string, m *sluice.Message, wait bool) er
 	if id != 0 && !wait {
 		return nil
 	}
-	for mine := l.added; l.done < mine && l.writeErr == nil; {
-		l.written.Wait()
-	}
-	return l.writeErr
+	return l.await(l.added)
 }
 
 // flush writes what was gathered, and what gathers meanwhile. wmu is held, but

@@ -399,8 +399,30 @@ func (s *session) disconnect(ctx context.Context, goodbye *paho.Disconnect) erro
 	case <-s.link.lost:
 		<-s.client.Done()
 	default:
+		if s.persistent && s.leave(goodbye) {
+			break
+		}
 		_ = s.client.Disconnect(goodbye) // the link may be lost meanwhile, which is as good
 	}
 	s.end(nil)
 	return nil
+}
+
+// leave says goodbye and waits until the server has closed the link, and so
+// has seen all that was written to it: whoever opens this session next would
+// else be sent again what was acknowledged just now. It is false where the
+// server does not close in time. MQTT 5.0, section 3.14.4, has it close.
+func (s *session) leave(goodbye *paho.Disconnect) bool {
+	if _, err := goodbye.Packet().WriteTo(s.link); err != nil {
+		return false
+	}
+	timer := time.NewTimer(lastWordTimeout / 2)
+	defer timer.Stop()
+	select {
+	case <-s.link.lost:
+		<-s.client.Done()
+		return true
+	case <-timer.C:
+		return false
+	}
 }
