@@ -46,8 +46,12 @@ type lanes struct {
 	homes   map[string]*home // seen since rotated
 	older   map[string]*home // seen in the time before
 	rotated time.Time
-	waiting *list.List // of *waiter: first come, first served
-	users   int        // deliveries under way, see enter
+	waiting *list.List      // of *waiter: first come, first served
+	users   int             // deliveries under way, see enter
+	done    uint64          // deliveries of all sessions there were
+	leaving int             // of open, how many are to go
+	pressed chan<- struct{} // of one; told when a session is busy; may be nil
+	told    time.Time       // when
 	retired bool
 	gate    chan struct{} // closed while a session is open, or once retired
 	gated   bool          // gate is open, not closed
@@ -65,6 +69,7 @@ type lane struct {
 	outstanding int
 	load        load
 	gone        bool
+	leaving     bool // gets nothing new, while there are others
 	delivered   uint64
 	second      int64 // of current
 	current     int   // deliveries in that second
@@ -172,10 +177,71 @@ func (ls *lanes) add(number int, session sluice.Session) *lane {
 func (ls *lanes) remove(l *lane) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	l.gone = true
-	ls.open = slices.DeleteFunc(ls.open, func(o *lane) bool { return o == l })
+	ls.drop(l)
 	if len(ls.open) == 0 && !ls.gated && !ls.retired {
 		ls.gate, ls.gated = make(chan struct{}), true
+	}
+}
+
+// drop takes a session out. Should only such be left as were to go, they stay.
+func (ls *lanes) drop(l *lane) {
+	l.gone = true
+	ls.open = slices.DeleteFunc(ls.open, func(o *lane) bool { return o == l })
+	if l.leaving {
+		l.leaving = false
+		ls.leaving--
+	}
+	if ls.leaving == len(ls.open) {
+		for _, o := range ls.open {
+			o.leaving = false
+		}
+		ls.leaving = 0
+	}
+}
+
+// keep says whether a session is to stay. One that is not gets nothing new, and
+// is taken out of use as soon as nothing of it is under way: then keep is false.
+func (ls *lanes) keep(l *lane, stay bool) bool {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	switch {
+	case l.gone:
+		return true // its loss is on its way
+	case stay && l.leaving:
+		l.leaving = false
+		ls.leaving--
+	case !stay && !l.leaving && ls.leaving+1 < len(ls.open):
+		l.leaving = true
+		ls.leaving++
+	}
+	if !l.leaving || l.outstanding > 0 {
+		return true
+	}
+	ls.drop(l)
+	return false
+}
+
+// demand tells what the sessions have to do.
+func (ls *lanes) demand() demand {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	d := demand{open: len(ls.open), waiting: ls.waiting.Len(), delivered: ls.done}
+	for _, l := range ls.open {
+		d.outstanding += l.outstanding
+	}
+	return d
+}
+
+// press tells that a session is busy, so that the pool looks whether they are
+// enough; not oftener than it looks.
+func (ls *lanes) press(now time.Time) {
+	if now.Sub(ls.told) < growEvery {
+		return
+	}
+	ls.told = now
+	select {
+	case ls.pressed <- struct{}{}:
+	default: // it is told, or nobody listens
 	}
 }
 
@@ -216,9 +282,13 @@ func (ls *lanes) acquire(p *patience, devEUI string) (*home, error) {
 	h := ls.lookup(devEUI, now)
 	if l := ls.choose(h, now); l != nil {
 		place(h, l, now)
+		if l.outstanding >= busyAt {
+			ls.press(now)
+		}
 		ls.mu.Unlock()
 		return h, nil
 	}
+	ls.press(now)
 	w := &waiter{home: h, ready: make(chan struct{})}
 	w.element = ls.waiting.PushBack(w)
 	ls.mu.Unlock()
@@ -249,10 +319,11 @@ func (ls *lanes) release(h *home, delivered bool) {
 	l.outstanding--
 	if delivered {
 		l.delivered++
+		ls.done++
 		l.meter(now)
 		l.current++
 	}
-	if !l.gone && !isDone(l.session) && ls.waiting.Len() > 0 {
+	if !l.gone && !l.leaving && !isDone(l.session) && ls.waiting.Len() > 0 {
 		ls.handOver(l)
 	}
 }
@@ -271,7 +342,7 @@ func (ls *lanes) choose(h *home, now time.Time) *lane {
 	h.load.update(now, 0)
 	var best *lane
 	for _, l := range ls.open {
-		if l.outstanding >= laneCapacity || isDone(l.session) {
+		if l.leaving || l.outstanding >= laneCapacity || isDone(l.session) {
 			continue
 		}
 		l.load.update(now, l.outstanding)
@@ -283,7 +354,7 @@ func (ls *lanes) choose(h *home, now time.Time) *lane {
 	switch {
 	case best == nil || own == nil || own == best:
 		return best
-	case own.gone || own.outstanding >= laneCapacity || isDone(own.session) || own.clearlyBusier(best, h.load.mean):
+	case own.gone || own.leaving || own.outstanding >= laneCapacity || isDone(own.session) || own.clearlyBusier(best, h.load.mean):
 		return best
 	default:
 		return own

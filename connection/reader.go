@@ -43,7 +43,7 @@ func (r *runner) concurrency() int {
 	if p == nil {
 		return 0
 	}
-	full := p.size * laneCapacity
+	full := p.readers() * laneCapacity
 	switch {
 	case p.up:
 		return full
@@ -52,6 +52,20 @@ func (r *runner) concurrency() int {
 	default:
 		return min(full, idleConcurrency)
 	}
+}
+
+// readersLeast is for how many sessions the journal is read at least.
+const readersLeast = 10
+
+// readers is for how many sessions the journal is read: those that are wanted,
+// in steps, so that a pool that grows or shrinks hardly ever has it read anew;
+// a pool under readersLeast has it read for all it may have.
+func (p *pool) readers() int {
+	n := readersLeast
+	for n < p.growth.want {
+		n *= 2
+	}
+	return min(n, p.size)
 }
 
 // readerDue is when a resize may be due.
