@@ -163,7 +163,7 @@ func (d *demo) command(ctx context.Context) error {
 func (d *demo) awaitOpen(ctx context.Context) error {
 	return await(ctx, openLimit, "the connection to open", func() bool {
 		s, ok := d.bridge.Status(d.world.ConnectionID)
-		return ok && s.State == sluice.StateOpened && len(s.Sessions) == s.Size
+		return ok && s.State == sluice.StateOpened && len(s.Sessions) == s.Wanted
 	})
 }
 

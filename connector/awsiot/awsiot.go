@@ -46,6 +46,10 @@ type Options struct {
 	ScanFrom int
 	// Transport makes the calls of the AWS IoT API; nil means over the network.
 	Transport http.RoundTripper
+	// RetryStolen is the first pause before commands are taken again from a
+	// session that a stranger has taken; it doubles up to 5 minutes. 0 means
+	// 10 seconds.
+	RetryStolen time.Duration
 	// Clock is for the dates of certificates and of signatures; nil means
 	// time.Now.
 	Clock sluice.Clock
@@ -80,6 +84,7 @@ func New(o Options) *Connector {
 	if o.ScanFrom == 0 {
 		o.ScanFrom = scanFrom
 	}
+	setDefault(&o.RetryStolen, 10*time.Second)
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}

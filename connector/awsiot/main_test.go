@@ -147,7 +147,7 @@ type watcher struct {
 }
 
 // watch connects a client with a certificate of its own and subscribes it.
-func watch(tb testing.TB, addr, ca string, cert awsiottest.Certificate, filters ...string) *watcher {
+func watch(tb testing.TB, id, addr, ca string, cert awsiottest.Certificate, filters ...string) *watcher {
 	tb.Helper()
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(ca))
@@ -173,7 +173,7 @@ func watch(tb testing.TB, addr, ca string, cert awsiottest.Certificate, filters 
 			return true, nil
 		}},
 	})
-	if _, err := w.client.Connect(within(tb), &paho.Connect{ClientID: "watcher", KeepAlive: 60, CleanStart: true}); err != nil {
+	if _, err := w.client.Connect(within(tb), &paho.Connect{ClientID: id, KeepAlive: 60, CleanStart: true}); err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = w.client.Disconnect(&paho.Disconnect{}) })
@@ -187,11 +187,16 @@ func watch(tb testing.TB, addr, ca string, cert awsiottest.Certificate, filters 
 
 func (c *cloud) watch(tb testing.TB, filters ...string) *watcher {
 	tb.Helper()
+	return c.watchAs(tb, "watcher", filters...)
+}
+
+func (c *cloud) watchAs(tb testing.TB, id string, filters ...string) *watcher {
+	tb.Helper()
 	cert, err := c.CreateKeysAndCertificate(true)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return watch(tb, c.MQTTAddr(), c.CAPEM(), cert, filters...)
+	return watch(tb, id, c.MQTTAddr(), c.CAPEM(), cert, filters...)
 }
 
 func (w *watcher) all() []*paho.Publish {

@@ -32,7 +32,8 @@ type session struct {
 	pings  *pinger
 	pace   *pacer
 
-	persistent bool // the server keeps the session for sessionExpiry
+	persistent bool              // the server keeps the session for sessionExpiry
+	will       *paho.WillMessage // nil: none
 
 	qos       byte
 	maxPacket int // what the server takes, 0 for no limit of its own
@@ -56,16 +57,6 @@ var _ sluice.Session = (*session)(nil)
 type inFlight struct {
 	ack   chan puback
 	timer *time.Timer
-}
-
-// clientID names a session. It is unique among all clients of the account as
-// long as no two installations share a data directory, the same after a
-// restart, and one of two alternating for a changed configuration:
-// sluice-<instance>-<connection>-<lane>-<generation>. A policy can allow
-// client/sluice-*.
-func clientID(instance, connection string, lane, generation int) string {
-	id := fmt.Sprintf("sluice-%s-%s-%d-%d", instance, connection, lane, generation)
-	return id[:min(len(id), 128)] // AWS's limit; parts of ours are far below
 }
 
 func newSession(d *dialer, id string) *session {
@@ -102,9 +93,10 @@ func (s *session) connect(ctx context.Context, l *link) error {
 		expiry = uint32(sessionExpiry / time.Second)
 	}
 	ack, err := s.client.Connect(ctx, &paho.Connect{
-		ClientID:   s.id,
-		CleanStart: !s.persistent,
-		KeepAlive:  uint16(s.d.o.KeepAlive / time.Second),
+		ClientID:    s.id,
+		CleanStart:  !s.persistent,
+		KeepAlive:   uint16(s.d.o.KeepAlive / time.Second),
+		WillMessage: s.will,
 		Properties: &paho.ConnectProperties{
 			ReceiveMaximum:        &receiveMaximum,
 			MaximumPacketSize:     &maxPacket,
@@ -267,7 +259,7 @@ func (s *session) lostBefore() *sluice.Failure {
 
 // write writes the packet, in its turn.
 func (s *session) write(ctx context.Context, id uint16, topic string, m *sluice.Message) error {
-	if !s.pace.begin(ctx, s.link.lost, s.closing) {
+	if !s.pace.begin(ctx, packetSize(topic, m), s.link.lost, s.closing) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
