@@ -3,7 +3,6 @@ package connection
 import (
 	"cmp"
 	"container/list"
-	"math"
 	"slices"
 	"sync"
 	"time"
@@ -11,20 +10,9 @@ import (
 	"sluice"
 )
 
-const (
-	// laneCapacity is how many messages a session may have outstanding: AWS
-	// IoT's limit of unacknowledged QoS 1 publishes of one client.
-	laneCapacity = 100
-	// loadMemory is how far back a load looks: what was that long ago counts
-	// for 1/e.
-	loadMemory = 3 * time.Second
-	// loadMargin is by how much two loads differ by chance, besides a tenth.
-	loadMargin = 0.5
-	// homesMax bounds how many devices are remembered, twice over; see lookup.
-	homesMax = 20_000
-	// homesAge is how long a device that sends nothing is remembered, at least.
-	homesAge = 10 * time.Minute
-)
+// laneCapacity is how many messages a session may have outstanding: AWS IoT's
+// limit of unacknowledged QoS 1 publishes of one client.
+const laneCapacity = 100
 
 // lanes spreads the messages of a pool over its sessions. A device keeps its
 // session, its home: it is given the one with the least load, and moves when
@@ -74,26 +62,6 @@ type lane struct {
 	second      int64 // of current
 	current     int   // deliveries in that second
 	last        int   // deliveries in the second before
-}
-
-// home is what is remembered of a device.
-type home struct {
-	lane *lane
-	load load
-}
-
-// load is a fading mean over time of a number of messages under way.
-type load struct {
-	mean float64
-	at   time.Time
-}
-
-// update brings the mean up to now; n were under way since the last update.
-func (l *load) update(now time.Time, n int) {
-	if dt := now.Sub(l.at); dt > 0 {
-		l.mean = float64(n) + (l.mean-float64(n))*math.Exp(-float64(dt)/float64(loadMemory))
-		l.at = now
-	}
 }
 
 // waiter is a delivery that waits for room in a session.
@@ -375,25 +343,6 @@ func place(h *home, l *lane, now time.Time) {
 	l.outstanding++
 }
 
-// lookup finds or makes what is remembered of a device. Memory is bounded by
-// two maps: when the younger has grown full or old, it takes the place of the
-// older, whose devices are forgotten. Forgetting costs nothing but a move.
-func (ls *lanes) lookup(devEUI string, now time.Time) *home {
-	h, ok := ls.homes[devEUI]
-	if !ok {
-		if len(ls.homes) >= homesMax || now.Sub(ls.rotated) >= homesAge {
-			ls.homes, ls.older, ls.rotated = make(map[string]*home), ls.homes, now
-		}
-		if h, ok = ls.older[devEUI]; ok {
-			delete(ls.older, devEUI)
-		} else {
-			h = &home{load: load{at: now}}
-		}
-		ls.homes[devEUI] = h
-	}
-	return h
-}
-
 // status tells how the sessions stand.
 func (ls *lanes) status() []sluice.SessionStatus {
 	ls.mu.Lock()
@@ -424,16 +373,6 @@ func (l *lane) meter(now time.Time) {
 		l.last = 0
 	}
 	l.second, l.current = second, 0
-}
-
-// work is what a session has to do: lately, and just now.
-func (l *lane) work() float64 { return l.load.mean + float64(l.outstanding) }
-
-// clearlyBusier reports whether a device with a load had better move from l to
-// o: because the two would be nearer to each other then, by more than chance
-// makes them differ.
-func (l *lane) clearlyBusier(o *lane, device float64) bool {
-	return o.outstanding <= l.outstanding && l.load.mean-o.load.mean > device+loadMargin+l.load.mean/10
 }
 
 // isDone reports whether a session has ended.

@@ -57,15 +57,19 @@ func (r *runner) concurrency() int {
 // readersLeast is for how many sessions the journal is read at least.
 const readersLeast = 10
 
-// readers is for how many sessions the journal is read: those that are wanted,
-// in steps, so that a pool that grows or shrinks hardly ever has it read anew;
-// a pool under readersLeast has it read for all it may have.
+// readers is for how many sessions the journal is read. It has two values, far
+// apart, since to begin to read anew the messages under way must finish.
 func (p *pool) readers() int {
-	n := readersLeast
-	for n < p.growth.want {
-		n *= 2
+	switch {
+	case p.growth.want > readersLeast:
+		p.wide = true
+	case p.growth.want <= readersLeast/2:
+		p.wide = false
 	}
-	return min(n, p.size)
+	if p.wide {
+		return p.size
+	}
+	return min(readersLeast, p.size)
 }
 
 // readerDue is when a resize may be due.
