@@ -211,11 +211,17 @@ func (s *session) Handle(ctx context.Context, m *sluice.Message) error {
 	case <-s.closing:
 		return s.lostBefore()
 	}
-	defer func() { <-s.slots }()
+	held := false
+	defer func() {
+		if !held {
+			<-s.slots
+		}
+	}()
 	if s.qos == 0 {
 		return s.write(ctx, 0, topic, m)
 	}
-	return s.publish(ctx, topic, m)
+	held, err = s.publish(ctx, topic, m)
+	return err
 }
 
 // topic makes the topic of a message.
@@ -276,44 +282,63 @@ func (s *session) write(ctx context.Context, id uint16, topic string, m *sluice.
 
 // publish writes with QoS 1 and waits for the acknowledgement. It is not
 // written again on the same link, which MQTT 5 forbids (section 4.4): after
-// the time-out it is the caller's to try again, under another packet id.
-func (s *session) publish(ctx context.Context, topic string, m *sluice.Message) error {
+// the time-out it is the caller's to try again, under another packet id. held
+// says that the place in flight is not free yet: see hold.
+func (s *session) publish(ctx context.Context, topic string, m *sluice.Message) (held bool, failure error) {
 	f := s.inFlight()
 	id, err := s.link.expect(f.ack)
 	if err != nil {
 		s.release(f)
-		return s.lostBefore()
+		return false, s.lostBefore()
 	}
 	if err := s.write(ctx, id, topic, m); err != nil {
 		s.link.forget(id)
 		s.release(f)
-		return err
+		return false, err
 	}
 	f.timer.Reset(s.d.o.PubackTimeout)
-	var failure error
 	select {
 	case a := <-f.ack:
 		s.release(f)
-		return s.judge(a, topic)
+		return false, s.judge(a, topic)
 	case <-ctx.Done():
 		failure = ctx.Err()
 	case <-s.link.lost:
 		failure = publishLost(s.why(nil), len(s.slots) <= 1)
 	case <-f.timer.C:
 		s.pings.probe()
+		held = s.hold(id)
 		failure = &sluice.Failure{
 			Verdict: sluice.Retry, Reason: sluice.ReasonTimeout,
 			Message: fmt.Sprintf("%s did not acknowledge the publish within %s.", s.d.host, s.d.o.PubackTimeout),
 		}
 	}
-	s.link.forget(id)
+	if !held {
+		s.link.forget(id)
+	}
 	select {
 	case a := <-f.ack: // it came meanwhile, and counts
 		failure = s.judge(a, topic)
 	default:
 	}
 	s.release(f)
-	return failure
+	return held, failure
+}
+
+// hold keeps the place in flight of a publish whose acknowledgement is late,
+// until it comes, or for as long again: the server counts it among those that
+// are unacknowledged, of which there must not be too many. One that the server
+// has discarded, which is never acknowledged, gives its place back so.
+func (s *session) hold(id uint16) bool {
+	if !s.link.hold(id, s.d.o.PubackTimeout, func() { <-s.slots }) {
+		return false
+	}
+	select {
+	case <-s.closing:
+		s.link.letGo()
+	default:
+	}
+	return true
 }
 
 // judge makes an acknowledgement into the error of Handle.
@@ -349,6 +374,7 @@ func (s *session) Close(ctx context.Context) error { return s.close(ctx, &paho.D
 
 func (s *session) close(ctx context.Context, goodbye *paho.Disconnect) error {
 	s.closeOne.Do(func() { close(s.closing) })
+	s.link.letGo()                // of those nobody waits any more
 	for n := range cap(s.slots) { // with all slots taken nothing is under way
 		select {
 		case s.slots <- struct{}{}:
