@@ -36,9 +36,9 @@ type fleet struct {
 	began   time.Time
 	until   time.Duration
 
-	offered, delivered atomic.Int64
-	most               atomic.Int64 // offered and not delivered
-	done               chan struct{}
+	offered, delivered, again atomic.Int64
+	most                      atomic.Int64 // offered and not delivered
+	done                      chan struct{}
 }
 
 func newFleet(devices int, rate float64, until time.Duration) *fleet {
@@ -86,6 +86,7 @@ func (f *fleet) report(ctx context.Context, device int, h sluice.Handler, places
 				f.delivered.Add(1)
 				break
 			}
+			f.again.Add(1)
 			if ctx.Err() != nil {
 				return
 			}
@@ -127,6 +128,13 @@ type bridge struct {
 
 func bridged(t *testing.T, aws *awsiottest.Server, journal connection.Journal, change map[string]any, command func(*sluice.Message)) *bridge {
 	t.Helper()
+	return bridgedWith(t, aws, journal, awsiot.Options{}, change, command)
+}
+
+func bridgedWith(t *testing.T, aws *awsiottest.Server, journal connection.Journal, o awsiot.Options, change map[string]any,
+	command func(*sluice.Message),
+) *bridge {
+	t.Helper()
 	raw, err := json.Marshal(aws.Configuration())
 	if err != nil {
 		t.Fatal(err)
@@ -147,7 +155,7 @@ func bridged(t *testing.T, aws *awsiottest.Server, journal connection.Journal, c
 	}
 	b := &bridge{}
 	b.Supervisor = connection.New(connection.Options{
-		Connectors: []sluice.Connector{awsiot.New(awsiot.Options{})}, Journal: journal,
+		Connectors: []sluice.Connector{awsiot.New(o)}, Journal: journal,
 		Commands: sluice.HandlerFunc(func(_ context.Context, m *sluice.Message) error { command(m); return nil }),
 		Reports:  sluice.HandlerFunc(func(context.Context, *sluice.Message) error { return nil }),
 		Events:   &b.events, Sealer: plain{}, Instance: "abcd2345",
@@ -243,6 +251,45 @@ func (b *bridge) judge(t *testing.T, aws *awsiottest.Server) {
 	t.Logf("%d clients, the busiest sent %d in a second", clients, peak)
 }
 
+// taken counts commands by their CorrelationID.
+type taken struct {
+	t  *testing.T
+	mu sync.Mutex
+	by map[string]int
+}
+
+func newTaken(t *testing.T) *taken { return &taken{t: t, by: map[string]int{}} }
+
+func (k *taken) take(m *sluice.Message) {
+	var d struct {
+		DevEUIdownlink struct{ CorrelationID string } `json:"DevEUI_downlink"`
+	}
+	if err := json.Unmarshal(m.Document, &d); err != nil {
+		k.t.Error(err)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.by[d.DevEUIdownlink.CorrelationID]++
+}
+
+func (k *taken) size() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.by)
+}
+
+// once wants each to have been taken once.
+func (k *taken) once() {
+	k.t.Helper()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for id, times := range k.by {
+		if times != 1 {
+			k.t.Errorf("command %s was taken %d times", id, times)
+		}
+	}
+}
+
 // TestCommandsWhileAway has 500 commands wait in AWS while Sluice is down: all
 // arrive afterwards, at the pace of AWS, each once by its CorrelationID, though
 // the link is cut meanwhile.
@@ -254,40 +301,74 @@ func TestCommandsWhileAway(t *testing.T) {
 		rate = 10
 	}
 	aws := emulator(t, awsiottest.Options{Rate: -1, OutboundRate: 100, Quotas: awsiottest.Quotas{StoredRate: rate}})
-	var mu sync.Mutex
-	taken := map[string]int{}
-	command := func(m *sluice.Message) {
-		var d struct {
-			DevEUIdownlink struct{ CorrelationID string } `json:"DevEUI_downlink"`
-		}
-		if err := json.Unmarshal(m.Document, &d); err != nil {
-			t.Error(err)
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		taken[d.DevEUIdownlink.CorrelationID]++
-	}
-	size := func() int { mu.Lock(); defer mu.Unlock(); return len(taken) }
+	k := newTaken(t)
+	bridged(t, aws, none{}, nil, k.take).stop()
+	commands(application(t, aws), n)
+	began := time.Now()
+	bridged(t, aws, none{}, nil, k.take)
+	wait(t, "half of the commands", func() bool { return k.size() >= n/2 })
+	aws.Cut(isInbox)
+	wait(t, "all commands", func() bool { return k.size() == n })
+	t.Logf("%d commands in %.1f s", n, time.Since(began).Seconds())
+	k.once()
+}
 
-	bridged(t, aws, none{}, nil, command).stop()
+// TestSharedCommands has more than a thousand commands a second come through
+// the clients that share them, under AWS's hundred a second of each; though one
+// of them is cut again and again, each is taken once by its CorrelationID.
+func TestSharedCommands(t *testing.T) {
+	const n = 3000
+	aws := emulator(t, awsiottest.Options{Rate: -1, OutboundRate: 100})
+	k := newTaken(t)
+	b := bridged(t, aws, none{}, map[string]any{"poolSize": 12, "downlinkSessions": 12}, k.take)
+	wait(t, "all members", func() bool {
+		members := 0
+		for id, s := range aws.ClientStats() {
+			if s.Connected && isInbox(id) {
+				members++
+			}
+		}
+		return members == 12
+	})
+	began := time.Now()
+	var sending sync.WaitGroup
 	send := application(t, aws)
+	sending.Go(func() { commands(send, n) })
+	for part := 1; part <= 3; part++ {
+		wait(t, "some commands", func() bool { return k.size() >= n*part/4 })
+		aws.Cut(func(id string) bool { return isInbox(id) && strings.HasSuffix(id, "-3") })
+	}
+	sending.Wait()
+	wait(t, "all commands", func() bool { return k.size() == n })
+	t.Logf("%d commands: %.0f a second", n, n/time.Since(began).Seconds())
+	k.once()
+	if s, _ := b.Status("8"); s.State != sluice.StateOpened {
+		t.Errorf("the connection is %s", s.State)
+	}
+}
+
+// commands publishes commands for ten devices.
+func commands(send func(topic, document string), n int) {
 	for i := range n {
 		eui := fmt.Sprintf("%016X", i%10)
 		send("tpx/things/"+eui+"/downlink", fmt.Sprintf(
 			`{"DevEUI_downlink":{"DevEUI":%q,"FPort":1,"payload_hex":"00","CorrelationID":"%X"}}`, eui, i+1))
 	}
-	began := time.Now()
-	bridged(t, aws, none{}, nil, command)
-	wait(t, "half of the commands", func() bool { return size() >= n/2 })
-	aws.Cut(func(id string) bool { return strings.Contains(id, "-commands-") })
-	wait(t, "all commands", func() bool { return size() == n })
-	t.Logf("%d commands in %.1f s", n, time.Since(began).Seconds())
-	mu.Lock()
-	defer mu.Unlock()
-	for id, times := range taken {
-		if times != 1 {
-			t.Errorf("command %s was taken %d times", id, times)
-		}
+}
+
+func isInbox(id string) bool { return strings.Contains(id, "-commands-") }
+
+// TestThrottledPublishesComeAgain has AWS not acknowledge one publish in twenty:
+// each is sent again after its time, without a reconnect.
+func TestThrottledPublishesComeAgain(t *testing.T) {
+	aws := emulator(t, awsiottest.Options{})
+	aws.DropPubacksFraction(0.05, 1)
+	load := newFleet(200, 200, 3*time.Second)
+	b := bridgedWith(t, aws, load, awsiot.Options{PubackTimeout: 300 * time.Millisecond}, nil, func(*sluice.Message) {})
+	load.await(t)
+	b.judge(t, aws)
+	if load.again.Load() == 0 {
+		t.Error("nothing had to be sent again")
 	}
 }
 
