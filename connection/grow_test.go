@@ -31,32 +31,33 @@ func (b *bench) wanted() int { s, _ := b.Status("8"); return s.Wanted }
 // A pool starts small, has all its sessions within seconds of a backlog, keeps
 // the order of each device, and goes back one by one once it is idle.
 func TestPoolGrowsAndShrinks(t *testing.T) {
+	const most = 60 // each has a hundred goroutines, of which the race detector takes 8,128
 	run(t, func(t *testing.T, b *bench) {
-		b.set(func(w *world) { grows(w, 2, 100, 1); paced(w, 98, 30*time.Millisecond) })
+		b.set(func(w *world) { grows(w, 2, most, 1); paced(w, 98, 30*time.Millisecond) })
 		b.apply(connection(1, ""))
 		b.wantState(sluice.StateOpened)
-		if s, _ := b.Status("8"); len(s.Sessions) != 2 || s.Wanted != 2 || s.Size != 100 {
+		if s, _ := b.Status("8"); len(s.Sessions) != 2 || s.Wanted != 2 || s.Size != most {
 			t.Fatalf("it starts with %d of %d sessions, wants %d", len(s.Sessions), s.Size, s.Wanted)
 		}
-		const devices, each = 12_000, 5
+		const devices, each = 12_000, 4
 		for n := range devices * each {
 			b.journal.add(uplink(fmt.Sprintf("m%d", n), eui(n%devices)))
 		}
 		b.pass(5 * time.Second)
-		if n := len(b.open()); n != 100 {
+		if n := len(b.open()); n != most {
 			t.Errorf("%d sessions after five seconds of a backlog", n)
 		}
 		before := b.journal.count().done
 		b.pass(2 * time.Second)
-		if n := b.journal.count().done - before; n < 19_000 {
-			t.Errorf("%d delivered in two seconds, want 97 %% of 19,600", n)
+		if n := b.journal.count().done - before; n < 11_400 {
+			t.Errorf("%d delivered in two seconds, want 97 %% of 11,760", n)
 		}
 		b.pass(15 * time.Second)
 		if n := b.journal.pending(); n > 0 {
 			t.Fatalf("%d wait", n)
 		}
 		b.pass(shrinkAfter - time.Minute)
-		if n := len(b.open()); n < 95 {
+		if n := len(b.open()); n < most-5 {
 			t.Errorf("%d sessions are left after a minute of rest", n)
 		}
 		b.pass(40 * time.Minute)
