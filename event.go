@@ -40,6 +40,7 @@ const (
 	EventThingMissing        EventType = "thing.missing"
 	EventThingDeleted        EventType = "thing.deleted"  // found to be gone from the cloud
 	EventThingRestored       EventType = "thing.restored" // what kept things from being registered is over
+	EventShadowFailed        EventType = "shadow.failed"  // it does not tell the latest values
 	EventJournalFull         EventType = "journal.full"
 	EventJournalGap          EventType = "journal.gap"
 	EventJournalRestarted    EventType = "journal.restarted" // its storage was opened again after an error

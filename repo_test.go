@@ -224,3 +224,30 @@ func TestDependencies(t *testing.T) {
 		}
 	}
 }
+
+// TestNamedTests wants the tests to exist that a document names as proof.
+func TestNamedTests(t *testing.T) {
+	there := map[string]bool{}
+	for _, s := range sources(t) {
+		for _, decl := range s.file.Decls {
+			if f, ok := decl.(*ast.FuncDecl); ok && s.test {
+				there[f.Name.Name] = true
+			}
+		}
+	}
+	for _, name := range []string{"docs/aws.md"} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := regexp.MustCompile("`(Test[A-Za-z0-9]+)`").FindAllStringSubmatch(string(text), -1)
+		if len(found) == 0 {
+			t.Errorf("%s names no test", name)
+		}
+		for _, m := range found {
+			if !there[m[1]] {
+				t.Errorf("%s names %s, which is not there", name, m[1])
+			}
+		}
+	}
+}

@@ -73,6 +73,8 @@ type Options struct {
 	// Ready tells why Sluice cannot do its work; nil when it can. Its
 	// sentences are shown to everyone who asks. May be nil: always ready.
 	Ready func() error
+	// Doctor tests connections; nil: nothing does.
+	Doctor Doctor
 	// Backup writes a backup to w. Errors that come before anything was
 	// written are for the user; after any other the backup is cut off. nil:
 	// there are no backups.

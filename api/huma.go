@@ -138,6 +138,15 @@ func unknownParameters(op *huma.Operation, query url.Values) []problemView {
 // requestKey is where the request stands in the context of a handler.
 type requestKey struct{}
 
+// writerKey is where the writer of the answer stands in the context of a
+// handler that has to change a deadline.
+type writerKey struct{}
+
+func writerOf(ctx context.Context) http.ResponseWriter {
+	w, _ := ctx.Value(writerKey{}).(http.ResponseWriter)
+	return w
+}
+
 // operationKey is where the operation stands in the context of a handler.
 type operationKey struct{}
 
@@ -156,5 +165,5 @@ func (s *server) admit(ctx huma.Context, next func(huma.Context)) {
 		s.refuse(w, r, unauthorized())
 		return
 	}
-	next(huma.WithValue(huma.WithValue(ctx, requestKey{}, r), operationKey{}, ctx.Operation()))
+	next(huma.WithValue(huma.WithValue(huma.WithValue(ctx, requestKey{}, r), writerKey{}, w), operationKey{}, ctx.Operation()))
 }

@@ -7,8 +7,8 @@ import (
 	"sluice"
 )
 
-// ingest is the door of the reports, POST /ingest/{networkID}. It stands on the
-// router itself: no middleware, no huma, nothing allocated before the network
+// ingest is the door of the reports, POST /ingest/{networkID}. It stands before
+// the routers: no middleware, no huma, nothing allocated before the network
 // has the request. The id in the path is what lets a report in; whether the
 // report is genuine is for the network to say.
 //

@@ -92,6 +92,7 @@ func (s *server) registerConnections() {
 		about: "Looks at each thing that the connection remembers, in the background, as it otherwise does once a day. " +
 			"One that was deleted in the cloud is told in an event and made again with its device's next uplink; uplinks do not wait for this.",
 	}, s.refreshThings)
+	s.registerDoctor(body)
 }
 
 func (s *server) registerFlows() {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -79,9 +80,10 @@ func mustCompile(name string, text json.RawMessage) *schema.Schema {
 	return compiled
 }
 
-// handler wires the routes. The way of a report is as short as can be: the
-// outer router has nothing but the two doors of ingest, and hands all else to
-// the inner one with its middleware.
+// handler wires the routes. The way of a report is as short as can be: its door
+// stands before any router, which would cost as much as finding the report's
+// connections. The outer router has what is not below both prefixes, and hands
+// all else to the inner one with its middleware.
 func (s *server) handler() http.Handler {
 	s.routes = chi.NewMux()
 	s.routes.Use(s.observe, s.recoverer, secure, headAsGet)
@@ -92,10 +94,24 @@ func (s *server) handler() http.Handler {
 	s.register()
 
 	root := chi.NewMux()
-	root.HandleFunc("/ingest/{networkID}", s.ingest)
-	root.HandleFunc(prefix+"/ingest/{networkID}", s.ingest)
+	root.HandleFunc(ingestPath("{networkID}"), s.ingest)
+	root.HandleFunc(prefix+ingestPath("{networkID}"), s.ingest)
 	root.Mount(prefix, s.routes)
 	root.HandleFunc("/iot-flow"+downlinkPath("{uuid}"), s.downlinkAboveVersion)
 	root.Mount("/", s.routes)
-	return root
+	return &entrance{Mux: root, ingest: s.ingest}
+}
+
+// entrance is the outer router, with a shortcut for reports.
+type entrance struct {
+	*chi.Mux
+	ingest http.HandlerFunc
+}
+
+func (e *entrance) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if id, ok := strings.CutPrefix(r.URL.Path, ingestPath("")); ok && id != "" && !strings.Contains(id, "/") {
+		e.ingest(w, r)
+		return
+	}
+	e.Mux.ServeHTTP(w, r)
 }

@@ -156,6 +156,7 @@ func (a *App) wire(sealer *seal.File, earlier connection.Earlier) {
 		Replays: a.journal, Quarantine: quarantine{a.journal}, Recorder: a.store,
 		NetworkState: a.networkState, NetworkCounters: func(id string) sluice.Counters { return a.journal.Counters(journal.Down(id)) },
 		Ingest: a.networks.Ingest, Ready: a.ready, Prometheus: a.prometheus(),
+		Doctor: Doctor{Connectors: o.Connectors, Instance: a.dir.Instance(), Clock: o.Clock},
 		Backup: func(ctx context.Context, w io.Writer) error { return a.backup(ctx, w, sealer.ID()) }, Clock: o.Clock, Log: o.Log,
 	})
 }

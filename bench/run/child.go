@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"sluice"
@@ -104,6 +105,9 @@ func sayHello(h childHello) {
 
 // sluiceChild is `sluice serve` with another pace.
 func sluiceChild(ctx context.Context, spec childSpec, hello childHello) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(app.GCPercent)
+	}
 	a, err := app.New(ctx, app.Options{
 		Data: spec.Data, Listen: spec.Listen, Version: "bench", Share: spec.Share,
 		Connectors: []sluice.Connector{awsiot.New(awsiot.Options{PublishRate: spec.Rate})},

@@ -34,6 +34,8 @@ type commands struct {
 	Backup   backupCommand   `cmd:"" help:"Back up a Sluice that runs into one file."`
 	Restore  restoreCommand  `cmd:"" help:"Make a data directory of a backup."`
 	AWSLocal awsLocalCommand `cmd:"" name:"aws-local" help:"Run the AWS IoT emulator by itself and print what to paste into POST /connections."`
+	Doctor   doctorCommand   `cmd:"" help:"Test a connection step by step, and say what to do next."`
+	AWS      awsCommand      `cmd:"" name:"aws" help:"Write down what AWS must allow."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`
 
 	ShowVersion versionFlag `name:"version" help:"Print the version."`
@@ -83,6 +85,9 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) int {
 
 // printError says what is wrong, and what to do about it.
 func printError(w io.Writer, err error) {
+	if errors.Is(err, errNotWell) {
+		return // all is said
+	}
 	var e *sluice.Error
 	if !errors.As(err, &e) {
 		fmt.Fprintln(w, "sluice:", err)

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/alecthomas/units"
@@ -28,6 +30,9 @@ type serveCommand struct {
 }
 
 func (c *serveCommand) Run(p *process) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(app.GCPercent)
+	}
 	log := p.logger(c.LogLevel)
 	a, err := app.New(p.ctx, app.Options{
 		Data: c.Data, Listen: c.Listen, PublicURL: c.PublicURL, KeyFile: c.KeyFile,

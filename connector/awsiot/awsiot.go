@@ -50,6 +50,9 @@ type Options struct {
 	// session that a stranger has taken; it doubles up to 5 minutes. 0 means
 	// 10 seconds.
 	RetryStolen time.Duration
+	// ShadowSpacing is the least time between two requests to one shadow; 0
+	// means one second.
+	ShadowSpacing time.Duration
 	// Clock is for the dates of certificates and of signatures; nil means
 	// time.Now.
 	Clock sluice.Clock
@@ -85,6 +88,7 @@ func New(o Options) *Connector {
 		o.ScanFrom = scanFrom
 	}
 	setDefault(&o.RetryStolen, 10*time.Second)
+	setDefault(&o.ShadowSpacing, shadowSpacing)
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}

@@ -48,7 +48,13 @@ type config struct {
 	ControlEndpoint      string
 	STSEndpoint          string
 	CACertificate        string
-	CreateDevices        bool // a common property: whether it matters depends on ours
+	Shadow               shadowConfig
+
+	// Common properties: whether they matter depends on ours.
+	CreateDevices   bool
+	DownlinkEnabled bool
+	DownlinkReports string
+	SendMetadata    bool
 
 	given   map[string]bool // properties that are there and of the right type
 	missing []string        // properties that must be there and are not
@@ -66,9 +72,10 @@ const maxPool = 100
 func readConfig(raw json.RawMessage) config {
 	c := config{
 		ClientIDPrefix: defaultPrefix, PoolSize: 10, PoolMin: 2, DownlinkSessions: 1, UplinkQoS: 1, ProvisioningTimeout: "30s",
-		CreateDevices: true, Protocol: protocolSSL, ThingNamePattern: defaultNamePattern, ThingCheckInterval: "24h",
-		given: map[string]bool{},
+		CreateDevices: true, DownlinkEnabled: true, DownlinkReports: "all", Protocol: protocolSSL,
+		ThingNamePattern: defaultNamePattern, ThingCheckInterval: "24h", given: map[string]bool{},
 	}
+	var shadow json.RawMessage
 	var m map[string]json.RawMessage
 	if json.Unmarshal(raw, &m) != nil {
 		return c
@@ -116,6 +123,10 @@ func readConfig(raw json.RawMessage) config {
 		"controlEndpoint":      &c.ControlEndpoint,
 		"caCertificate":        &c.CACertificate,
 		"createDevices":        &c.CreateDevices,
+		"downlinkEnabled":      &c.DownlinkEnabled,
+		"downlinkReports":      &c.DownlinkReports,
+		"sendMetadata":         &c.SendMetadata,
+		"shadow":               &shadow,
 	} {
 		v, ok := m[name]
 		if ok && string(v) != "null" && json.Unmarshal(v, to) == nil {
@@ -135,6 +146,7 @@ func readConfig(raw json.RawMessage) config {
 			}
 		}
 	}
+	c.Shadow = readShadow(shadow)
 	return c
 }
 
@@ -163,6 +175,7 @@ func (c *Connector) Check(configuration json.RawMessage) (warnings, problems []s
 	cfg.checkRegistry(&warn, &bad)
 	cfg.checkThings(&bad)
 	cfg.checkSessions(&warn, &bad)
+	cfg.checkShadow(&warn, &bad)
 	for _, name := range cfg.missing { // as secrets are, once their key is lost
 		bad.add(name, "It is missing.")
 	}

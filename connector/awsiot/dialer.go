@@ -36,6 +36,7 @@ type dialer struct {
 
 	registry *registry // nil: things are not looked at
 	presence *presence // nil: whether we are online is not told
+	shadows  *shadows  // nil: there are none
 
 	mu   sync.Mutex
 	told map[string]time.Time // when an event of a kind was told
@@ -102,6 +103,9 @@ func newDialer(o Options, at *desks, in *accounts, spec sluice.DialerSpec) (*dia
 			return nil, invalid(err)
 		}
 	}
+	if d.shadows, err = newShadows(d); err != nil {
+		return nil, invalid(err)
+	}
 	return d, nil
 }
 
@@ -128,6 +132,9 @@ func (d *dialer) Open(ctx context.Context, lane int, authenticating func()) (slu
 		return d.openPublisher(ctx, lane, authenticating)
 	}
 	s := newSession(d, d.clientID(lane))
+	if d.shadows != nil {
+		s.turns = newTurns()
+	}
 	if err := d.connect(ctx, s, authenticating); err != nil {
 		return nil, err
 	}
@@ -137,7 +144,11 @@ func (d *dialer) Open(ctx context.Context, lane int, authenticating func()) (slu
 	if d.presence != nil {
 		d.presence.begin()
 	}
-	if d.downlink != nil {
+	d.shadows.serve(s)
+	switch {
+	case d.cfg.Shadow.Enabled && d.cfg.Shadow.Desired:
+		return &shadowCommander{newSubscriber(s, lane)}, nil
+	case d.downlink != nil:
 		return newSubscriber(s, lane), nil
 	}
 	return s, nil
@@ -210,6 +221,7 @@ func (d *dialer) Close() {
 	if d.presence != nil {
 		d.presence.close()
 	}
+	d.shadows.close()
 	if d.registry != nil {
 		d.registry.close()
 	}

@@ -26,6 +26,15 @@ func (d *dialer) name() string {
 	return d.cfg.ClientIDPrefix + "-" + d.spec.Instance + "-" + d.spec.Connection.ID
 }
 
+// clientPrefix begins all client ids of a connection, so that one line of a
+// policy allows them all; without an installation those of any.
+func clientPrefix(prefix, instance, connection string) string {
+	if instance == "" || connection == "" {
+		return prefix + "-"
+	}
+	return prefix + "-" + instance + "-" + connection + "-"
+}
+
 // clientID names the session of a lane. It is one of two that alternate, so
 // that a changed configuration opens before the one before it closes:
 // <prefix>-<instance>-<connection>-<lane>-<generation>.
@@ -63,10 +72,18 @@ func (d *dialer) seatKey(id string) string {
 // Source: AWS IoT Developer Guide, "Shared subscriptions".
 func (d *dialer) filter() string {
 	if d.Shares() > 1 {
-		return "$share/" + d.name() + "/" + d.downlink.Filter()
+		return shareOf(d.group(), d.downlink.Filter())
 	}
 	return d.downlink.Filter()
 }
+
+// group is the name of those who share the commands.
+func (d *dialer) group() string { return d.name() }
+
+// doctorGroup is the name of an examination's share of its own.
+func doctorGroup(group string) string { return group + "-doctor" }
+
+func shareOf(group, filter string) string { return "$share/" + group + "/" + filter }
 
 // digits is short for a text.
 func digits(text string) string {

@@ -29,7 +29,7 @@ func (d *dialer) openInbox(ctx context.Context, lane int) (in *session, refused 
 	if err := d.connect(ctx, in, nil); err != nil {
 		return nil, isRefusal(err), err
 	}
-	if err := in.subscribe(ctx); err != nil {
+	if err := in.subscribe(ctx, d.filter()); err != nil {
 		d.closeInbox(in, false)
 		return nil, false, err
 	}
@@ -47,9 +47,8 @@ func isRefusal(err error) bool {
 	return f.Reason == sluice.ReasonNotAuthorized || f.Reason == sluice.ReasonAuthentication || f.Reason == sluice.ReasonRejected
 }
 
-// subscribe subscribes a session to the commands.
-func (s *session) subscribe(ctx context.Context) error {
-	filter := s.d.filter()
+// subscribe subscribes a session to commands.
+func (s *session) subscribe(ctx context.Context, filter string) error {
 	ack, err := s.client.Subscribe(ctx, &paho.Subscribe{
 		Subscriptions: []paho.SubscribeOptions{{Topic: filter, QoS: 1}},
 	})

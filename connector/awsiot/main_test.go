@@ -190,6 +190,7 @@ func (c *cloud) watch(tb testing.TB, filters ...string) *watcher {
 	return c.watchAs(tb, "watcher", filters...)
 }
 
+// watchAs is watch under another client id.
 func (c *cloud) watchAs(tb testing.TB, id string, filters ...string) *watcher {
 	tb.Helper()
 	cert, err := c.CreateKeysAndCertificate(true)
@@ -247,6 +248,32 @@ func TestContract(t *testing.T) {
 			connectortest.Run(t, func(t *testing.T) connectortest.Cloud { return contractCloud(t, name) })
 		})
 	}
+}
+
+// TestContractWithShadows holds sessions to it that have more to do.
+func TestContractWithShadows(t *testing.T) {
+	for _, name := range []string{"SSL", "WSS"} {
+		t.Run(name, func(t *testing.T) {
+			connectortest.Run(t, func(t *testing.T) connectortest.Cloud {
+				return withShadows(t, contractCloud(t, name))
+			})
+		})
+	}
+}
+
+func withShadows(t *testing.T, c connectortest.Cloud) connectortest.Cloud {
+	for _, raw := range []*json.RawMessage{&c.Configuration, &c.Refused} {
+		var m map[string]any
+		if err := json.Unmarshal(*raw, &m); err != nil {
+			t.Fatal(err)
+		}
+		m["shadow"] = map[string]any{"enabled": true, "desired": true}
+		var err error
+		if *raw, err = json.Marshal(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return c
 }
 
 func contractCloud(t *testing.T, name string) connectortest.Cloud {

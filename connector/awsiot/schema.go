@@ -217,6 +217,44 @@ const schema = `{
       "type": "string",
       "title": "CA certificate",
       "description": "PEM of the authorities whose server certificates are trusted, instead of the system's. AWS needs none."
+    },
+    "shadow": {
+      "type": "object",
+      "additionalProperties": false,
+      "title": "Device shadows",
+      "description": "Whether the AWS IoT shadow of a device's thing tells its latest values, and whether commands are taken from it. An update of a shadow is a publish of the session like an uplink, and uplinks go first. Protocol SSL or WSS.",
+      "properties": {
+        "enabled": {
+          "type": "boolean",
+          "title": "Enabled",
+          "description": "Whether shadows are used at all. The certificate then needs the permissions that docs/shadows.md lists.",
+          "default": false
+        },
+        "name": {
+          "type": "string",
+          "maxLength": 64,
+          "title": "Shadow name",
+          "description": "The named shadow that is used. Empty or absent: the classic, unnamed one."
+        },
+        "reported": {
+          "type": "boolean",
+          "title": "Report uplinks",
+          "description": "After an uplink is delivered, its values become the shadow's state.reported: the members of the decoded payload object; where there is none, the radio values LrrRSSI, LrrSNR, SpFact, FCntUp, FPort, Time and BatteryLevel. Of several uplinks that wait for it, the newest counts.",
+          "default": true
+        },
+        "fields": {
+          "type": "object",
+          "additionalProperties": {"type": "string"},
+          "title": "Reported fields",
+          "description": "What is reported instead: for each member of state.reported, a dotted path of the uplink below DevEUI_uplink. Values keep their type; what an uplink has not is left as it is. Example: {\"temperature\": \"payload.temperature\", \"rssi\": \"LrrRSSI\"}."
+        },
+        "desired": {
+          "type": "boolean",
+          "title": "Take commands",
+          "description": "A state.desired.downlink, an object with the fields of ThingPark's DevEUI_downlink such as {\"FPort\": 1, \"payload_hex\": \"01\"}, is sent to the device once. When the network server has taken it, or it failed for good, reported.downlink follows and reported.downlinkState says which. Needs downlinkEnabled, downlinkReports all, and sendMetadata false.",
+          "default": false
+        }
+      }
     }
   }
 }`

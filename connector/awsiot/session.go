@@ -33,7 +33,9 @@ type session struct {
 	pace   *pacer
 
 	persistent bool              // the server keeps the session for sessionExpiry
+	resumed    bool              // it had kept it
 	will       *paho.WillMessage // nil: none
+	turns      *turns            // of uplinks and shadows; nil: there are no shadows
 
 	qos       byte
 	maxPacket int // what the server takes, 0 for no limit of its own
@@ -120,6 +122,7 @@ func (s *session) connect(ctx context.Context, l *link) error {
 // accept takes the server's limits over.
 func (s *session) accept(ack *paho.Connack) error {
 	slots := maxInFlight
+	s.resumed = ack.SessionPresent
 	if p := ack.Properties; p != nil {
 		if p.ReceiveMaximum != nil {
 			slots = min(slots, int(*p.ReceiveMaximum))
@@ -218,9 +221,13 @@ func (s *session) Handle(ctx context.Context, m *sluice.Message) error {
 		}
 	}()
 	if s.qos == 0 {
-		return s.write(ctx, 0, topic, m)
+		err = s.write(ctx, 0, topic, m)
+	} else {
+		held, err = s.publish(ctx, topic, m)
 	}
-	held, err = s.publish(ctx, topic, m)
+	if err == nil {
+		s.d.shadows.delivered(m)
+	}
 	return err
 }
 
@@ -265,6 +272,10 @@ func (s *session) lostBefore() *sluice.Failure {
 
 // write writes the packet, in its turn.
 func (s *session) write(ctx context.Context, id uint16, topic string, m *sluice.Message) error {
+	if m.Kind != kindShadow {
+		s.turns.enter()
+		defer s.turns.leave()
+	}
 	if !s.pace.begin(ctx, packetSize(topic, m), s.link.lost, s.closing) {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -346,6 +357,9 @@ func (s *session) judge(a puback, topic string) error {
 	f := s.d.pubackFailure(a, topic)
 	if f == nil {
 		return nil
+	}
+	if isShadowTopic(topic) {
+		return f // told by the shadows
 	}
 	if f.Reason == sluice.ReasonNotAuthorized || f.Reason == sluice.ReasonThrottled {
 		s.d.tell(sluice.LevelWarning, sluice.EventUplinkFailed, "Uplinks refused", string(f.Reason), "", f)

@@ -213,6 +213,25 @@ func (p *Pattern) Static() Static { return p.static }
 // holds an expression is '+', also one that holds text besides it.
 func (p *Pattern) Filter() string { return p.filter }
 
+// Fill is the pattern with a value in the place of each expression, as it
+// stands: "*" for a policy of all its topics.
+func (p *Pattern) Fill(value string) string {
+	return p.Map(value, func(text string) string { return text })
+}
+
+// Map is Fill with the text between the expressions changed.
+func (p *Pattern) Map(value string, change func(text string) string) string {
+	var b strings.Builder
+	for i := range p.parts {
+		if p.parts[i].expr != nil {
+			b.WriteString(value)
+		} else {
+			b.WriteString(change(p.parts[i].text))
+		}
+	}
+	return b.String()
+}
+
 // Resolve makes the topic of a document, which must be valid JSON; root is
 // the key of its root node ("DevEUI_uplink"), "" when fields are to be looked
 // up in the document itself. devEUI, where it is not "", is the field DevEUI,

@@ -318,3 +318,23 @@ func BenchmarkResolve(b *testing.B) {
 		})
 	}
 }
+
+func TestFill(t *testing.T) {
+	for text, want := range map[string]string{
+		"tpx/things/{DevEUI}/uplink":       "tpx/things/*/uplink",
+		"a-{b|c|'x'}/{$..d[?(@ =~ /e/)]}f": "a-*/*f",
+		"plain":                            "plain",
+		"{a}{b}":                           "**",
+	} {
+		p, err := pattern.Compile(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.Fill("*"); got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+		if got := p.Map("*", strings.ToUpper); got != strings.ToUpper(want) {
+			t.Errorf("%s: %s", text, got)
+		}
+	}
+}

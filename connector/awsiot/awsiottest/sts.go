@@ -78,6 +78,9 @@ func (p *controlPlane) callSTS(r *http.Request, body []byte) (any, *apiError) {
 	if err != nil {
 		return nil, newError(http.StatusBadRequest, "MalformedInput", "the body is no form")
 	}
+	if isIAM(form.Get("Action")) {
+		return p.callIAM(r, form, body)
+	}
 	s := signer{keys: p.account, region: p.options.Region, services: []string{"sts"}, clock: p.options.Clock}
 	who, bad := s.verify(r, body)
 	if bad != nil {

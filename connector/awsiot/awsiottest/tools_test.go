@@ -62,7 +62,7 @@ func (c cli) run(args ...string) (out map[string]any, failure string) {
 	switch args[0] {
 	case "iot-data":
 		url = "https://" + c.server.Addr443()
-	case "sts":
+	case "sts", "iam":
 	default:
 		args = append([]string{"iot"}, args...)
 	}
@@ -306,4 +306,26 @@ func TestMosquittoALPN(t *testing.T) {
 	if got := string(watcher.receive(t).Payload); got != "by 443" {
 		t.Errorf("received %q", got)
 	}
+}
+
+// TestCommandLineUsers makes a user with a policy and a key by the AWS command
+// line: the key may do what the policy says, also where that comes later.
+func TestCommandLineUsers(t *testing.T) {
+	t.Parallel()
+	s := start(t, awsiottest.Options{ControlTLS: true})
+	aws := newCLI(t, s)
+	if u, _ := aws.must("iam", "create-user", "--user-name", "bridge")["User"].(map[string]any); u["Arn"] != "arn:aws:iam::123456789012:user/bridge" {
+		t.Errorf("user %v", u)
+	}
+	aws.refused("EntityAlreadyExists", "iam", "create-user", "--user-name", "bridge")
+	aws.refused("NoSuchEntity", "iam", "create-access-key", "--user-name", "nobody")
+	key, _ := aws.must("iam", "create-access-key", "--user-name", "bridge")["AccessKey"].(map[string]any)
+	user := aws
+	user.key = awsiottest.AccessKey{ID: key["AccessKeyId"].(string), Secret: key["SecretAccessKey"].(string)}
+	user.refused("AccessDenied", "list-things")
+	user.refused("AccessDenied", "iam", "create-user", "--user-name", "other")
+	aws.refused("MalformedPolicyDocument", "iam", "put-user-policy", "--user-name", "bridge", "--policy-name", "p", "--policy-document", "{}")
+	aws.must("iam", "put-user-policy", "--user-name", "bridge", "--policy-name", "p", "--policy-document",
+		`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:ListThings","Resource":"*"}]}`)
+	user.must("list-things")
 }

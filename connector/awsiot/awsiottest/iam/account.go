@@ -79,12 +79,13 @@ type Account struct {
 	mu         sync.Mutex
 	identities map[string]Identity // by access key id
 	roles      map[string]*role    // by ARN
+	users      map[string]*user    // by name: those that the API made
 }
 
 // NewAccount makes an account without users. The partition is "aws",
 // "aws-cn" or "aws-us-gov".
 func NewAccount(partition, id string, clock sluice.Clock) *Account {
-	return &Account{partition: partition, id: id, clock: clock, identities: map[string]Identity{}, roles: map[string]*role{}}
+	return &Account{partition: partition, id: id, clock: clock, identities: map[string]Identity{}, roles: map[string]*role{}, users: map[string]*user{}}
 }
 
 // ID is the twelve digits of the account.

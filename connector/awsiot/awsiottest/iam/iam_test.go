@@ -137,3 +137,41 @@ func TestAssumeRole(t *testing.T) {
 		t.Error("the key cannot be removed once")
 	}
 }
+
+func TestUsers(t *testing.T) {
+	a := NewAccount("aws", "123456789012", time.Now)
+	if _, refused := a.CreateUser("u"); refused != nil {
+		t.Fatal(refused)
+	}
+	first, refused := a.CreateAccessKey("u")
+	if refused != nil {
+		t.Fatal(refused)
+	}
+	if i, ok := a.Lookup(first.ID); !ok || i.Allows("iot:ListThings", "*") {
+		t.Errorf("a user without a policy: %+v", i)
+	}
+	for name, action := range map[string]string{"one": "iot:ListThings", "two": "iot:DescribeThing"} {
+		if refused := a.PutUserPolicy("u", name, AllowActions(action)); refused != nil {
+			t.Fatal(refused)
+		}
+	}
+	if i, _ := a.Lookup(first.ID); !i.Allows("iot:ListThings", "*") || !i.Allows("iot:DescribeThing", "*") || i.Allows("iot:CreateThing", "*") {
+		t.Error("the policies do not hold")
+	}
+	if refused := a.PutUserPolicy("u", "one", Policy{}); refused != nil {
+		t.Fatal(refused)
+	}
+	if i, _ := a.Lookup(first.ID); i.Allows("iot:ListThings", "*") {
+		t.Error("a policy that was replaced holds")
+	}
+	if _, refused := a.CreateAccessKey("u"); refused != nil {
+		t.Fatal(refused)
+	}
+	if _, refused := a.CreateAccessKey("u"); refused == nil || refused.Code != "LimitExceeded" {
+		t.Errorf("a third key: %v", refused)
+	}
+	a.RemoveKey(first.ID)
+	if _, refused := a.CreateAccessKey("u"); refused != nil {
+		t.Errorf("a key in the place of one: %v", refused)
+	}
+}
