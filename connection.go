@@ -74,8 +74,10 @@ type Status struct {
 	Reason  string
 	// Sessions are the sessions of the pool that are open.
 	Sessions []SessionStatus
-	// Size is how many sessions the pool is to have.
-	Size int
+	// Wanted is how many sessions the pool is to have for its present load,
+	// Size how many it may have.
+	Wanted int
+	Size   int
 }
 
 // SessionStatus is how one session stands.

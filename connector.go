@@ -68,9 +68,10 @@ type DialerSpec struct {
 // Dialer opens the sessions of a pool with one configuration. What the
 // sessions share (the registry client, what is known of things) lives here.
 //
-// A Dialer may also be a [Preparer], a [Prober], a [Pacer] and a [Refresher].
+// A Dialer may also be a [Preparer], a [Prober], a [Pacer], a [Refresher], a
+// [Grower] and a [Sharer].
 type Dialer interface {
-	// Size is how many sessions the pool has.
+	// Size is how many sessions the pool has, at most where it is a [Grower].
 	Size() int
 	// Open opens the session of a lane, 0 <= lane < Size, and returns when
 	// the cloud has accepted it or not. authenticating is called once the
@@ -135,6 +136,21 @@ type Pacer interface {
 // goes on in the background.
 type Refresher interface {
 	Refresh() (things int, err error)
+}
+
+// Grower is an optional ability of a [Dialer]: to have a pool that grows with
+// its load and shrinks without. It has Least to Size sessions; without this
+// ability it always has Size.
+type Grower interface {
+	Least() int
+}
+
+// Sharer is an optional ability of a [Dialer]: to have the cloud share the
+// commands out among several sessions, where they are too many for one. Each of
+// the lanes below Shares is subscribed then, and a command comes to one of them.
+// With 1, any one session is subscribed.
+type Sharer interface {
+	Shares() int
 }
 
 // Subscriber is an optional ability of a [Session]: to receive commands.

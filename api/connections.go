@@ -33,8 +33,9 @@ type connectionView struct {
 }
 
 type sessionsView struct {
-	Open int `json:"open" doc:"How many sessions are open." example:"10"`
-	Size int `json:"size" doc:"How many are to be." example:"10"`
+	Open   int `json:"open" doc:"How many sessions are open." example:"4"`
+	Wanted int `json:"wanted" doc:"How many are to be, for the present load." example:"4"`
+	Size   int `json:"size" doc:"How many there may be." example:"10"`
 }
 
 func (s *server) viewConnection(c sluice.Connection) connectionView {
@@ -50,7 +51,7 @@ func (s *server) viewConnection(c sluice.Connection) connectionView {
 		Alarms: alarms(c.Alarms), Configuration: object(s.maskConnection(c)),
 		StartupTime: At(status.StartupTime), State: status.State, StateSince: At(status.Since),
 		Applied: status.Applied, Reason: status.Reason,
-		Sessions:    sessionsView{Open: len(status.Sessions), Size: status.Size},
+		Sessions:    sessionsView{Open: len(status.Sessions), Wanted: status.Wanted, Size: status.Size},
 		DownlinkURL: s.PublicURL + downlinkPath(c.DownlinkID),
 		Created:     At(c.Created), Updated: At(c.Updated), Revision: c.Revision,
 	}

@@ -24,7 +24,7 @@ func TestCreateConnection(t *testing.T) {
 		"id": "1", "connectorId": "actility-test-iot", "name": "One", "active": true, "alarms": []any{},
 		"configuration": map[string]any{"region": "eu-central-1", "privateKey": "*****", "ratio": 1.5},
 		"state":         "CLOSED", "applied": false, "reason": "It is being taken up.",
-		"sessions":    map[string]any{"open": 0.0, "size": 0.0},
+		"sessions":    map[string]any{"open": 0.0, "wanted": 0.0, "size": 0.0},
 		"downlinkUrl": "https://sluice.example.com/downlinkMessages/00000000-0000-4000-8000-000000000001",
 		"created":     "2026-03-01T12:00:00.120Z", "updated": "2026-03-01T12:00:00.120Z", "revision": 1.0,
 	}
@@ -49,7 +49,7 @@ func TestConnectionShowsStatus(t *testing.T) {
 	h.create(connection)
 	h.supervisor.status["1"] = sluice.Status{
 		State: sluice.StateOpened, Since: h.clock.Now(), StartupTime: h.clock.Now().Add(-time.Hour), Applied: false,
-		Reason: "The new sessions were refused.", Sessions: []sluice.SessionStatus{{ID: "a"}, {ID: "b"}}, Size: 10,
+		Reason: "The new sessions were refused.", Sessions: []sluice.SessionStatus{{ID: "a"}, {ID: "b"}}, Wanted: 4, Size: 10,
 	}
 	v := h.do("GET", "/connections/1", "").want(http.StatusOK).json()
 	equal(t, v["state"], any("OPENED"))
@@ -57,7 +57,7 @@ func TestConnectionShowsStatus(t *testing.T) {
 	equal(t, v["startupTime"], any("2026-03-01T11:00:00.120Z"))
 	equal(t, v["applied"], any(false))
 	equal(t, v["reason"], any("The new sessions were refused."))
-	equal(t, v["sessions"], any(map[string]any{"open": 2.0, "size": 10.0}))
+	equal(t, v["sessions"], any(map[string]any{"open": 2.0, "wanted": 4.0, "size": 10.0}))
 }
 
 // Whatever GET shows of a connection may be sent back.

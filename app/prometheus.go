@@ -13,13 +13,13 @@ import (
 
 // collector reads the counters of the rooms when Prometheus asks.
 type collector struct {
-	app                                         *App
-	reports, duplicates, unmatched, commands    *prometheus.Desc
-	received, outcomes, pending, opened, wanted *prometheus.Desc
-	state, applied, downlinks, downlinksPending *prometheus.Desc
-	expires, commandsIn, commandsAgain          *prometheus.Desc
-	replayed, waysDropped                       *prometheus.Desc
-	quarantined, retried, dropped               *prometheus.Desc
+	app                                               *App
+	reports, duplicates, unmatched, commands          *prometheus.Desc
+	received, outcomes, pending, opened, wanted, most *prometheus.Desc
+	state, applied, downlinks, downlinksPending       *prometheus.Desc
+	expires, commandsIn, commandsAgain                *prometheus.Desc
+	replayed, waysDropped                             *prometheus.Desc
+	quarantined, retried, dropped                     *prometheus.Desc
 }
 
 func (a *App) prometheus() http.Handler {
@@ -47,7 +47,8 @@ func newCollector(a *App) *collector {
 		retried:          desc("sluice_connection_retried_total", "Messages that were sent again out of quarantine.", connection, nil),
 		dropped:          desc("sluice_connection_quarantine_dropped_total", "Messages that a full quarantine has given up.", connection, nil),
 		opened:           desc("sluice_connection_sessions", "Sessions that are open.", connection, nil),
-		wanted:           desc("sluice_connection_sessions_wanted", "Sessions that the pool is to have.", connection, nil),
+		wanted:           desc("sluice_connection_sessions_wanted", "Sessions that the pool is to have for its present load.", connection, nil),
+		most:             desc("sluice_connection_sessions_max", "Sessions that the pool may have.", connection, nil),
 		state:            desc("sluice_connection_state", "1 for the state that the connection is in.", with("state"), nil),
 		applied:          desc("sluice_connection_applied", "1 when the stored configuration is the one in force.", connection, nil),
 		expires:          desc("sluice_connection_certificate_expires_seconds", "When the connection's certificate expires, in Unix time.", connection, nil),
@@ -111,7 +112,8 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 			continue
 		}
 		gauge(c.opened, float64(len(status.Sessions)), id, name)
-		gauge(c.wanted, float64(status.Size), id, name)
+		gauge(c.wanted, float64(status.Wanted), id, name)
+		gauge(c.most, float64(status.Size), id, name)
 		gauge(c.applied, oneIf(status.Applied), id, name)
 		for _, s := range []sluice.State{
 			sluice.StateClosed, sluice.StateOpening, sluice.StateAuthenticating,

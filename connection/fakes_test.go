@@ -24,8 +24,9 @@ type world struct {
 
 	mu       sync.Mutex
 	size     int
-	plain    bool // sessions are no Subscribers
-	prepares bool // dialers are Preparers
+	plain    bool                              // sessions are no Subscribers
+	prepares bool                              // dialers are Preparers
+	wrap     func(d *fakeDialer) sluice.Dialer // nil: as they are
 	refuse   func(d *fakeDialer, lane int) error
 	deny     func(s *fakeSession) error // Subscribe's answer
 	handle   func(ctx context.Context, s *fakeSession, m *sluice.Message) error
@@ -129,6 +130,8 @@ func (w *world) Dialer(spec sluice.DialerSpec) (sluice.Dialer, error) {
 	}
 	w.dialers = append(w.dialers, d)
 	switch {
+	case w.wrap != nil:
+		return w.wrap(d), nil
 	case w.prepares:
 		return preparingDialer{d}, nil
 	case w.probe != nil:

@@ -15,8 +15,8 @@ const (
 	handoverFor = 10 * time.Second
 	// handoverMax bounds how many commands are remembered.
 	handoverMax = 4096
-	// unackedMax is how many commands a cloud sends without acknowledgement:
-	// so many may come again.
+	// unackedMax is how many commands a cloud sends to a session without
+	// acknowledgement: so many may come again.
 	unackedMax = 100
 	// namedFor is how long a CorrelationID is remembered.
 	namedFor = 24 * time.Hour
@@ -43,10 +43,11 @@ type handover struct {
 	clock  sluice.Clock
 	window time.Duration // of a redelivery, before the loss and after the grant
 
-	mu    sync.Mutex
-	until time.Time
-	seen  map[[sha256.Size]byte]*copies
-	order []remembered // oldest first
+	mu      sync.Mutex
+	sharers int // sessions that share the commands, or 1
+	until   time.Time
+	seen    map[[sha256.Size]byte]*copies
+	order   []remembered // oldest first
 
 	last     []took                          // the last commands, oldest first
 	again    map[[sha256.Size]byte][]*taking // may come again; nil: nothing may
@@ -82,7 +83,7 @@ type taking struct {
 
 func newHandover(clock sluice.Clock, window time.Duration) *handover {
 	return &handover{
-		clock: clock, window: window, seen: make(map[[sha256.Size]byte]*copies), named: make(map[[sha256.Size]byte]took),
+		clock: clock, window: window, sharers: 1, seen: make(map[[sha256.Size]byte]*copies), named: make(map[[sha256.Size]byte]took),
 	}
 }
 
@@ -91,6 +92,13 @@ func (h *handover) within(window time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.window = window
+}
+
+// among sets how many sessions share the commands.
+func (h *handover) among(sharers int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.sharers = max(1, sharers)
 }
 
 // begin notes that another session is being subscribed.
@@ -104,12 +112,15 @@ func (h *handover) begin() {
 	h.until = now.Add(handoverFor)
 }
 
-// granted notes that it is subscribed.
-func (h *handover) granted() {
+// granted notes that it is subscribed, after begin or, where it does not take
+// over from another but shares the commands with it, without.
+func (h *handover) granted(began bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := h.clock()
-	h.until = now.Add(handoverFor)
+	if began {
+		h.until = now.Add(handoverFor)
+	}
 	h.deadline = now.Add(h.window)
 }
 
@@ -118,15 +129,18 @@ func (h *handover) lost(source sluice.Session) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := h.clock()
+	var others []took
 	for _, c := range h.last {
-		if h.window > 0 && c.source == source && !c.at.Before(now.Add(-h.window)) {
+		if c.source != source {
+			others = append(others, c) // of sessions that share the commands with it
+		} else if h.window > 0 && !c.at.Before(now.Add(-h.window)) {
 			if h.again == nil {
 				h.again = make(map[[sha256.Size]byte][]*taking)
 			}
 			h.again[c.key] = append(h.again[c.key], c.taking)
 		}
 	}
-	h.last, h.deadline = nil, time.Time{}
+	h.last, h.deadline = others, time.Time{}
 	h.forget(now.Add(time.Nanosecond)) // what else is equal is meant
 	h.until = time.Time{}
 }
@@ -149,8 +163,8 @@ func (h *handover) redelivered(key [sha256.Size]byte, source sluice.Session, cor
 
 // remember keeps a command that a session took, or a redelivery of it.
 func (h *handover) remember(c took, correlated bool) {
-	if h.last = append(h.last, c); len(h.last) > unackedMax {
-		h.last = h.last[len(h.last)-unackedMax:]
+	if h.last = append(h.last, c); len(h.last) > h.sharers*unackedMax {
+		h.last = h.last[len(h.last)-h.sharers*unackedMax:]
 	}
 	if !correlated {
 		return

@@ -3,7 +3,6 @@ package connection
 import (
 	"cmp"
 	"container/list"
-	"math"
 	"slices"
 	"sync"
 	"time"
@@ -11,20 +10,9 @@ import (
 	"sluice"
 )
 
-const (
-	// laneCapacity is how many messages a session may have outstanding: AWS
-	// IoT's limit of unacknowledged QoS 1 publishes of one client.
-	laneCapacity = 100
-	// loadMemory is how far back a load looks: what was that long ago counts
-	// for 1/e.
-	loadMemory = 3 * time.Second
-	// loadMargin is by how much two loads differ by chance, besides a tenth.
-	loadMargin = 0.5
-	// homesMax bounds how many devices are remembered, twice over; see lookup.
-	homesMax = 20_000
-	// homesAge is how long a device that sends nothing is remembered, at least.
-	homesAge = 10 * time.Minute
-)
+// laneCapacity is how many messages a session may have outstanding: AWS IoT's
+// limit of unacknowledged QoS 1 publishes of one client.
+const laneCapacity = 100
 
 // lanes spreads the messages of a pool over its sessions. A device keeps its
 // session, its home: it is given the one with the least load, and moves when
@@ -46,8 +34,12 @@ type lanes struct {
 	homes   map[string]*home // seen since rotated
 	older   map[string]*home // seen in the time before
 	rotated time.Time
-	waiting *list.List // of *waiter: first come, first served
-	users   int        // deliveries under way, see enter
+	waiting *list.List      // of *waiter: first come, first served
+	users   int             // deliveries under way, see enter
+	done    uint64          // deliveries of all sessions there were
+	leaving int             // of open, how many are to go
+	pressed chan<- struct{} // of one; told when a session is busy; may be nil
+	told    time.Time       // when
 	retired bool
 	gate    chan struct{} // closed while a session is open, or once retired
 	gated   bool          // gate is open, not closed
@@ -65,30 +57,11 @@ type lane struct {
 	outstanding int
 	load        load
 	gone        bool
+	leaving     bool // gets nothing new, while there are others
 	delivered   uint64
 	second      int64 // of current
 	current     int   // deliveries in that second
 	last        int   // deliveries in the second before
-}
-
-// home is what is remembered of a device.
-type home struct {
-	lane *lane
-	load load
-}
-
-// load is a fading mean over time of a number of messages under way.
-type load struct {
-	mean float64
-	at   time.Time
-}
-
-// update brings the mean up to now; n were under way since the last update.
-func (l *load) update(now time.Time, n int) {
-	if dt := now.Sub(l.at); dt > 0 {
-		l.mean = float64(n) + (l.mean-float64(n))*math.Exp(-float64(dt)/float64(loadMemory))
-		l.at = now
-	}
 }
 
 // waiter is a delivery that waits for room in a session.
@@ -172,10 +145,71 @@ func (ls *lanes) add(number int, session sluice.Session) *lane {
 func (ls *lanes) remove(l *lane) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	l.gone = true
-	ls.open = slices.DeleteFunc(ls.open, func(o *lane) bool { return o == l })
+	ls.drop(l)
 	if len(ls.open) == 0 && !ls.gated && !ls.retired {
 		ls.gate, ls.gated = make(chan struct{}), true
+	}
+}
+
+// drop takes a session out. Should only such be left as were to go, they stay.
+func (ls *lanes) drop(l *lane) {
+	l.gone = true
+	ls.open = slices.DeleteFunc(ls.open, func(o *lane) bool { return o == l })
+	if l.leaving {
+		l.leaving = false
+		ls.leaving--
+	}
+	if ls.leaving == len(ls.open) {
+		for _, o := range ls.open {
+			o.leaving = false
+		}
+		ls.leaving = 0
+	}
+}
+
+// keep says whether a session is to stay. One that is not gets nothing new, and
+// is taken out of use as soon as nothing of it is under way: then keep is false.
+func (ls *lanes) keep(l *lane, stay bool) bool {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	switch {
+	case l.gone:
+		return true // its loss is on its way
+	case stay && l.leaving:
+		l.leaving = false
+		ls.leaving--
+	case !stay && !l.leaving && ls.leaving+1 < len(ls.open):
+		l.leaving = true
+		ls.leaving++
+	}
+	if !l.leaving || l.outstanding > 0 {
+		return true
+	}
+	ls.drop(l)
+	return false
+}
+
+// demand tells what the sessions have to do.
+func (ls *lanes) demand() demand {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	d := demand{open: len(ls.open), waiting: ls.waiting.Len(), delivered: ls.done}
+	for _, l := range ls.open {
+		d.outstanding += l.outstanding
+	}
+	return d
+}
+
+// press tells that a session is busy, so that the pool looks whether they are
+// enough; not oftener than it looks.
+func (ls *lanes) press(now time.Time) {
+	if now.Sub(ls.told) < growEvery {
+		return
+	}
+	ls.told = now
+	select {
+	case ls.pressed <- struct{}{}:
+	default: // it is told, or nobody listens
 	}
 }
 
@@ -216,9 +250,13 @@ func (ls *lanes) acquire(p *patience, devEUI string) (*home, error) {
 	h := ls.lookup(devEUI, now)
 	if l := ls.choose(h, now); l != nil {
 		place(h, l, now)
+		if l.outstanding >= busyAt {
+			ls.press(now)
+		}
 		ls.mu.Unlock()
 		return h, nil
 	}
+	ls.press(now)
 	w := &waiter{home: h, ready: make(chan struct{})}
 	w.element = ls.waiting.PushBack(w)
 	ls.mu.Unlock()
@@ -249,10 +287,11 @@ func (ls *lanes) release(h *home, delivered bool) {
 	l.outstanding--
 	if delivered {
 		l.delivered++
+		ls.done++
 		l.meter(now)
 		l.current++
 	}
-	if !l.gone && !isDone(l.session) && ls.waiting.Len() > 0 {
+	if !l.gone && !l.leaving && !isDone(l.session) && ls.waiting.Len() > 0 {
 		ls.handOver(l)
 	}
 }
@@ -271,7 +310,7 @@ func (ls *lanes) choose(h *home, now time.Time) *lane {
 	h.load.update(now, 0)
 	var best *lane
 	for _, l := range ls.open {
-		if l.outstanding >= laneCapacity || isDone(l.session) {
+		if l.leaving || l.outstanding >= laneCapacity || isDone(l.session) {
 			continue
 		}
 		l.load.update(now, l.outstanding)
@@ -283,7 +322,7 @@ func (ls *lanes) choose(h *home, now time.Time) *lane {
 	switch {
 	case best == nil || own == nil || own == best:
 		return best
-	case own.gone || own.outstanding >= laneCapacity || isDone(own.session) || own.clearlyBusier(best, h.load.mean):
+	case own.gone || own.leaving || own.outstanding >= laneCapacity || isDone(own.session) || own.clearlyBusier(best, h.load.mean):
 		return best
 	default:
 		return own
@@ -302,25 +341,6 @@ func place(h *home, l *lane, now time.Time) {
 		h.lane = l
 	}
 	l.outstanding++
-}
-
-// lookup finds or makes what is remembered of a device. Memory is bounded by
-// two maps: when the younger has grown full or old, it takes the place of the
-// older, whose devices are forgotten. Forgetting costs nothing but a move.
-func (ls *lanes) lookup(devEUI string, now time.Time) *home {
-	h, ok := ls.homes[devEUI]
-	if !ok {
-		if len(ls.homes) >= homesMax || now.Sub(ls.rotated) >= homesAge {
-			ls.homes, ls.older, ls.rotated = make(map[string]*home), ls.homes, now
-		}
-		if h, ok = ls.older[devEUI]; ok {
-			delete(ls.older, devEUI)
-		} else {
-			h = &home{load: load{at: now}}
-		}
-		ls.homes[devEUI] = h
-	}
-	return h
 }
 
 // status tells how the sessions stand.
@@ -353,16 +373,6 @@ func (l *lane) meter(now time.Time) {
 		l.last = 0
 	}
 	l.second, l.current = second, 0
-}
-
-// work is what a session has to do: lately, and just now.
-func (l *lane) work() float64 { return l.load.mean + float64(l.outstanding) }
-
-// clearlyBusier reports whether a device with a load had better move from l to
-// o: because the two would be nearer to each other then, by more than chance
-// makes them differ.
-func (l *lane) clearlyBusier(o *lane, device float64) bool {
-	return o.outstanding <= l.outstanding && l.load.mean-o.load.mean > device+loadMargin+l.load.mean/10
 }
 
 // isDone reports whether a session has ended.

@@ -30,7 +30,10 @@ type pool struct {
 	r          *runner
 	essence    string
 	generation int
-	size       int
+	size       int  // how many sessions there may be
+	wide       bool // the journal is read for all of them
+	growth     growth
+	shares     int // so many sessions share the commands; 1: one takes them
 	dialer     sluice.Dialer
 	preparer   sluice.Preparer // nil: the Dialer is none
 	room       room            // for those who wait in it
@@ -39,7 +42,6 @@ type pool struct {
 	slots      []*slot
 	subscribes bool  // commands are wanted
 	subscriber *slot // is subscribed, or about to be
-	granted    bool  // it is subscribed
 	backoff    backoff
 	next       time.Time // not before: the next try while nothing is open
 	over       bool      // the strategy has given up: there is no next try
@@ -69,6 +71,7 @@ type slot struct {
 	lane    *lane
 	since   time.Time
 	tried   bool // Subscribe was called
+	granted bool // it is subscribed
 	backoff backoff
 	next    time.Time // not before: the next try
 }
@@ -99,11 +102,22 @@ func (r *runner) newPool(generation int) (*pool, error) {
 		return nil, err
 	}
 	p := &pool{
-		r: r, essence: r.essence, generation: generation, size: max(1, dialer.Size()), dialer: dialer,
+		r: r, essence: r.essence, generation: generation, growth: newGrowth(dialer, time.Now()), dialer: dialer,
 		lanes: newLanes(time.Now), subscribes: common.DownlinkEnabled,
 		backoff: backoff{rand: r.o.Rand}, sessions: make(map[sluice.Session]bool),
 	}
-	p.room.most = int64(p.size * laneCapacity / 4)
+	p.size = p.growth.most
+	p.lanes.pressed = r.pressed
+	if sharer, ok := dialer.(sluice.Sharer); ok && common.DownlinkEnabled {
+		p.shares = max(1, min(sharer.Shares(), p.size))
+	}
+	r.handover.among(p.shares)
+	p.growth.least = max(p.growth.least, p.shares)
+	p.growth.want = max(p.growth.want, p.growth.least)
+	if r.active != nil {
+		p.growth.inherit(r.active.growth)
+	}
+	p.room.most = int64(min(p.size, readersLeast) * laneCapacity / 4)
 	p.preparer, _ = dialer.(sluice.Preparer)
 	p.search.prober, _ = dialer.(sluice.Prober)
 	p.dialing, p.stop = context.WithCancel(context.Background())
@@ -127,7 +141,8 @@ func (p *pool) count() (open, busy int) {
 	return open, busy
 }
 
-// advance opens what is due: a probe while nothing is open, else all.
+// advance opens what is due: a probe while nothing is open, else what is
+// wanted, a few at a time; and closes what is too much.
 func (p *pool) advance(now time.Time) {
 	open, busy := p.count()
 	if open == 0 {
@@ -137,11 +152,14 @@ func (p *pool) advance(now time.Time) {
 		p.look(now)
 		return
 	}
+	p.grow(now)
 	for _, s := range p.slots {
-		if s.session == nil && !s.busy && !now.Before(s.next) {
+		if busy < openAtOnce && p.wants(s) && s.session == nil && !s.busy && !now.Before(s.next) {
 			p.open(s)
+			busy++
 		}
 	}
+	p.shed()
 }
 
 // due is when advance has something to do; zero: when something happens.
@@ -154,10 +172,20 @@ func (p *pool) due() time.Time {
 		}
 		return p.next
 	}
-	var first time.Time
+	first := earliest(p.growth.due(p.lanes.demand().pressed()), p.shedDue(time.Now()))
 	for _, s := range p.slots {
-		if s.session == nil && !s.busy && (first.IsZero() || s.next.Before(first)) {
-			first = s.next
+		if busy < openAtOnce && p.wants(s) && s.session == nil && !s.busy {
+			first = earliest(first, s.next)
+		}
+	}
+	return first
+}
+
+// earliest is the first of some times; a zero one is none.
+func earliest(times ...time.Time) (first time.Time) {
+	for _, t := range times {
+		if !t.IsZero() && (first.IsZero() || t.Before(first)) {
+			first = t
 		}
 	}
 	return first
@@ -168,7 +196,7 @@ func (p *pool) due() time.Time {
 func (p *pool) probe() *slot {
 	best := p.slots[0]
 	for _, s := range p.slots[1:] {
-		if s.next.Before(best.next) {
+		if p.wants(s) && s.next.Before(best.next) {
 			best = s
 		}
 	}
@@ -179,10 +207,8 @@ func (p *pool) probe() *slot {
 func (p *pool) open(s *slot) {
 	s.busy = true
 	open, _ := p.count()
-	subscribe := p.subscribes && p.subscriber == nil
-	if subscribe {
-		p.subscriber = s
-	}
+	subscribe := p.claims(s)
+	overlaps := p.overlaps()
 	ctx, cancel := context.WithTimeout(p.dialing, openTimeout)
 	t := &try{began: time.Now(), cancel: cancel}
 	if open == 0 {
@@ -191,14 +217,14 @@ func (p *pool) open(s *slot) {
 	}
 	p.openers.Go(func() {
 		defer cancel()
-		session, err := p.dial(ctx, s.number, subscribe, t)
-		p.r.post(func() { p.opened(s, session, subscribe, t, err) })
+		session, err := p.dial(ctx, s.number, subscribe, overlaps, t)
+		p.r.post(func() { p.opened(s, session, subscribe, overlaps, t, err) })
 	})
 }
 
 // dial opens a session and subscribes it where that is wanted: a session that
 // may not subscribe counts as not opened, so that what is wrong is seen.
-func (p *pool) dial(ctx context.Context, number int, subscribe bool, t *try) (session sluice.Session, err error) {
+func (p *pool) dial(ctx context.Context, number int, subscribe, overlaps bool, t *try) (session sluice.Session, err error) {
 	err = lifetime.Guard(func() (err error) {
 		session, err = p.dialer.Open(ctx, number, func() {
 			p.r.post(func() {
@@ -213,7 +239,9 @@ func (p *pool) dial(ctx context.Context, number int, subscribe bool, t *try) (se
 	}
 	p.track(session, true)
 	if subscribe {
-		p.r.handover.begin()
+		if overlaps {
+			p.r.handover.begin()
+		}
 		if err := p.subscribe(ctx, session); err != nil {
 			p.closeSession(session)
 			return nil, err
@@ -223,7 +251,7 @@ func (p *pool) dial(ctx context.Context, number int, subscribe bool, t *try) (se
 }
 
 // opened takes over the result of dial.
-func (p *pool) opened(s *slot, session sluice.Session, subscribed bool, t *try, err error) {
+func (p *pool) opened(s *slot, session sluice.Session, subscribed, overlaps bool, t *try, err error) {
 	s.busy = false
 	if p.search.current == t {
 		p.search.current = nil
@@ -247,12 +275,13 @@ func (p *pool) opened(s *slot, session sluice.Session, subscribed bool, t *try, 
 	s.session, s.since, s.tried = session, now, subscribed
 	s.lane = p.lanes.add(s.number, session)
 	if subscribed {
-		p.granted = true
-		p.r.handover.granted()
+		s.granted = true
+		p.r.handover.granted(overlaps)
 	}
 	p.watch(s, session)
 	if first == 0 {
 		p.stagger(now)
+		p.growth.needed = now
 	}
 	p.resubscribe()
 	p.check(now)
@@ -271,7 +300,7 @@ func (p *pool) stagger(now time.Time) {
 // check notices that the pool has come up.
 func (p *pool) check(now time.Time) {
 	open, _ := p.count()
-	if p.up || open == 0 || p.subscribes && !p.granted {
+	if p.up || open == 0 || p.subscribes && !p.hasSubscriber() {
 		return
 	}
 	p.up, p.everUp, p.upSince = true, true, now
@@ -319,8 +348,8 @@ func (p *pool) lost(s *slot, session sluice.Session, err error) {
 	now := time.Now()
 	p.lanes.remove(s.lane)
 	s.session, s.lane = nil, nil
-	if p.subscriber == s {
-		p.subscriber, p.granted = nil, false
+	if p.subscriber == s || s.granted {
+		p.subscriber, s.granted = nil, false
 		p.r.handover.lost(session)
 	}
 	p.openers.Go(func() { p.closeSession(session) })
@@ -356,69 +385,4 @@ func (p *pool) anew() {
 	}
 	p.backoff.reset()
 	p.next, p.over = time.Time{}, false
-}
-
-// retire takes the pool out of use: no more messages, no more openings.
-func (p *pool) retire() {
-	p.retired = true
-	p.lanes.retire()
-	p.stop()
-}
-
-// close lets what is in flight finish, closes the sessions and the Dialer, and
-// returns when all has ended. With end, nobody will come back to these
-// sessions, and the cloud need keep nothing for them. It is called once, after
-// retire.
-func (p *pool) close(end bool) {
-	timer := time.NewTimer(drainTimeout)
-	defer timer.Stop()
-	select {
-	case <-p.lanes.drained:
-	case <-timer.C:
-	}
-	p.openers.Wait()
-	p.end()
-	p.mu.Lock()
-	sessions := make([]sluice.Session, 0, len(p.sessions))
-	for s := range p.sessions {
-		sessions = append(sessions, s)
-	}
-	p.mu.Unlock()
-	var closing sync.WaitGroup
-	for _, s := range sessions {
-		closing.Go(func() { p.endSession(s, end) })
-	}
-	closing.Wait()
-	p.watchers.Wait()
-	if err := lifetime.Guard(func() error { p.dialer.Close(); return nil }); err != nil {
-		p.r.log.Error("closing the dialer failed", "err", err)
-	}
-}
-
-// closeSession ends a session, bounded.
-func (p *pool) closeSession(s sluice.Session) { p.endSession(s, false) }
-
-// endSession closes a session, and with end also what the cloud keeps for it.
-func (p *pool) endSession(s sluice.Session, end bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
-	defer cancel()
-	closing := s.Close
-	if e, ok := s.(sluice.Ender); ok && end {
-		closing = e.End
-	}
-	if err := lifetime.Guard(func() error { return closing(ctx) }); err != nil {
-		p.r.log.Debug("closing a session failed", "session", s.ID(), "err", err)
-	}
-	p.track(s, false)
-}
-
-// track keeps the list of the sessions that are to be closed.
-func (p *pool) track(s sluice.Session, open bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if open {
-		p.sessions[s] = true
-	} else {
-		delete(p.sessions, s)
-	}
 }

@@ -43,7 +43,7 @@ func (r *runner) concurrency() int {
 	if p == nil {
 		return 0
 	}
-	full := p.size * laneCapacity
+	full := p.readers() * laneCapacity
 	switch {
 	case p.up:
 		return full
@@ -52,6 +52,24 @@ func (r *runner) concurrency() int {
 	default:
 		return min(full, idleConcurrency)
 	}
+}
+
+// readersLeast is for how many sessions the journal is read at least.
+const readersLeast = 10
+
+// readers is for how many sessions the journal is read. It has two values, far
+// apart, since to begin to read anew the messages under way must finish.
+func (p *pool) readers() int {
+	switch {
+	case p.growth.want > readersLeast:
+		p.wide = true
+	case p.growth.want <= readersLeast/2:
+		p.wide = false
+	}
+	if p.wide {
+		return p.size
+	}
+	return min(readersLeast, p.size)
 }
 
 // readerDue is when a resize may be due.

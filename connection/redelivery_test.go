@@ -45,7 +45,7 @@ func TestRedeliveryComesFirst(t *testing.T) {
 					return taken
 				}
 				h.begin()
-				h.granted()
+				h.granted(true)
 				for _, d := range []string{"old", "#1"} {
 					take(one, d)
 				}
@@ -59,7 +59,7 @@ func TestRedeliveryComesFirst(t *testing.T) {
 				b.pass(20 * time.Minute)
 				h.begin()
 				b.pass(25 * time.Second) // a slow opening
-				h.granted()
+				h.granted(true)
 				b.pass(c.wait)
 				for i, d := range c.sent {
 					if got := take(two, d); got != c.want[i] {

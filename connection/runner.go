@@ -37,10 +37,11 @@ type runner struct {
 	recalled  bool   // what was taken before this start is remembered
 	alarming  string // the alarms that are in force, as configured
 
-	mail  chan func()
-	ended chan struct{} // closed when run takes no more mail
-	done  chan struct{} // closed when run has returned
-	work  sync.WaitGroup
+	mail    chan func()
+	pressed chan struct{} // a session is busy
+	ended   chan struct{} // closed when run takes no more mail
+	done    chan struct{} // closed when run has returned
+	work    sync.WaitGroup
 
 	serving  atomic.Pointer[pool]
 	settings atomic.Pointer[settings]
@@ -71,6 +72,7 @@ func newRunner(o *Options, c sluice.Connection, after <-chan struct{}) *runner {
 		o: o, id: c.ID, after: after,
 		log:      o.Log.With("connection", c.ID),
 		mail:     make(chan func()),
+		pressed:  make(chan struct{}, 1),
 		ended:    make(chan struct{}),
 		done:     make(chan struct{}),
 		handover: newHandover(time.Now, defaultRedelivery),
@@ -133,6 +135,7 @@ func (r *runner) run() {
 			r.adopt(c)
 		case f := <-r.mail:
 			f()
+		case <-r.pressed:
 		case <-timer.C:
 		}
 		r.advance()
@@ -211,7 +214,7 @@ func (r *runner) begin() {
 	}
 	r.active = p
 	r.serving.Store(p)
-	r.show(func(s *sluice.Status) { s.Size = p.size })
+	r.showSize(p)
 	if r.state() == sluice.StateDeactivated {
 		r.setState(sluice.StateClosed)
 	}

@@ -144,7 +144,11 @@ func (r *runner) sessionLost(p *pool, id string, err error) {
 		return
 	}
 	detail := "Session " + id + " of " + r.title() + " was lost: " + r.sentence(err)
-	r.tell(detail, false, r.event(sluice.LevelWarning, sluice.EventSessionLost, "Session lost", detail, err))
+	label := "Session lost"
+	if sluice.ReasonOf(err) == sluice.ReasonTakenOver {
+		label = "Another client uses our id"
+	}
+	r.tell(detail, false, r.event(sluice.LevelWarning, sluice.EventSessionLost, label, detail, err))
 }
 
 // slotFailed tells of a session that could not be opened beside others that

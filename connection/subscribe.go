@@ -21,10 +21,44 @@ func (p *pool) subscribe(ctx context.Context, session sluice.Session) error {
 	})
 }
 
+// claims reports whether a session is to take commands, which is about to be
+// opened. Where several share them these are the first, each with a share of
+// its own that the cloud keeps for it; else it is any one.
+func (p *pool) claims(s *slot) bool {
+	switch {
+	case !p.subscribes:
+		return false
+	case p.shares > 1:
+		return s.number < p.shares
+	case p.subscriber == nil:
+		p.subscriber = s
+		return true
+	default:
+		return false
+	}
+}
+
+// overlaps reports whether a command may come to two sessions of this
+// connection while one of this pool is being subscribed. Those that share the
+// commands get each once, also when they are of two pools.
+func (p *pool) overlaps() bool {
+	return p.shares <= 1 || p.r.active != nil && p.r.active != p && p.r.active.shares != p.shares
+}
+
+// hasSubscriber reports whether a session is subscribed.
+func (p *pool) hasSubscriber() bool {
+	for _, s := range p.slots {
+		if s.granted {
+			return true
+		}
+	}
+	return false
+}
+
 // resubscribe finds another open session to subscribe when the one that was
 // is lost.
 func (p *pool) resubscribe() {
-	if !p.subscribes || p.subscriber != nil {
+	if !p.subscribes || p.shares > 1 || p.subscriber != nil {
 		return
 	}
 	for _, s := range p.slots {
@@ -55,7 +89,7 @@ func (p *pool) subscribed(s *slot, session sluice.Session, err error) {
 		p.lost(s, session, err)
 		return
 	}
-	p.granted = true
-	p.r.handover.granted()
+	s.granted = true
+	p.r.handover.granted(true)
 	p.check(time.Now())
 }

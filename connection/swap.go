@@ -60,7 +60,7 @@ func (r *runner) replace(p *pool) {
 	old := r.active
 	r.active = p
 	r.serving.Store(p)
-	r.show(func(s *sluice.Status) { s.Size = p.size })
+	r.showSize(p)
 	r.retire(old)
 }
 

@@ -90,7 +90,7 @@ func (d *demo) run(ctx context.Context, data string) error {
 	api := REST{Base: "http://" + d.bridge.Addr(), Token: d.bridge.Token()}
 	d.printAddresses(api, data)
 	defer d.bridge.Follow(d.event)()
-	if err := d.world.Configure(ctx, api, nil); err != nil {
+	if err := d.world.Configure(ctx, api, full); err != nil {
 		return err
 	}
 	if err := d.awaitOpen(ctx); err != nil {
@@ -160,10 +160,14 @@ func (d *demo) command(ctx context.Context) error {
 	}
 }
 
+// full has all sessions open from the start: what the demo measures is the pace
+// of a pool, not its growth.
+func full(configuration map[string]any) { configuration["poolMin"] = 10 }
+
 func (d *demo) awaitOpen(ctx context.Context) error {
 	return await(ctx, openLimit, "the connection to open", func() bool {
 		s, ok := d.bridge.Status(d.world.ConnectionID)
-		return ok && s.State == sluice.StateOpened && len(s.Sessions) == s.Size
+		return ok && s.State == sluice.StateOpened && len(s.Sessions) == s.Wanted
 	})
 }
 

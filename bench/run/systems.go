@@ -96,7 +96,7 @@ func configure(ctx context.Context, b *bed, api demo.REST) (ingest string, err e
 			"configuration": map[string]any{
 				"uplinkTopicPattern": "tpx/things/{DevEUI}/uplink", "downlinkTopicPattern": "tpx/things/{DevEUI}/downlink",
 				"region": "eu-central-1", "accountPrefix": "bench-ats", "dataEndpoint": to.Addr(), "createDevices": false,
-				"certificate": papers.Certificate, "privateKey": papers.PrivateKey, "caCertificate": papers.CA, "poolSize": size,
+				"certificate": papers.Certificate, "privateKey": papers.PrivateKey, "caCertificate": papers.CA, "poolSize": size, "poolMin": size,
 			},
 		}, &connection); err != nil {
 			return "", err

@@ -46,6 +46,10 @@ type Options struct {
 	ScanFrom int
 	// Transport makes the calls of the AWS IoT API; nil means over the network.
 	Transport http.RoundTripper
+	// RetryStolen is the first pause before commands are taken again from a
+	// session that a stranger has taken; it doubles up to 5 minutes. 0 means
+	// 10 seconds.
+	RetryStolen time.Duration
 	// ShadowSpacing is the least time between two requests to one shadow; 0
 	// means one second.
 	ShadowSpacing time.Duration
@@ -83,6 +87,7 @@ func New(o Options) *Connector {
 	if o.ScanFrom == 0 {
 		o.ScanFrom = scanFrom
 	}
+	setDefault(&o.RetryStolen, 10*time.Second)
 	setDefault(&o.ShadowSpacing, shadowSpacing)
 	if o.Clock == nil {
 		o.Clock = time.Now

@@ -11,6 +11,7 @@ import (
 // MQTT, by a session that is opened when this lane is the one to subscribe.
 type commander struct {
 	*publisher
+	lane int
 
 	mu     sync.Mutex
 	inner  *subscriber // nil: not subscribed
@@ -32,7 +33,7 @@ func (c *commander) Subscribe(ctx context.Context, take func(ctx context.Context
 	if c.d.cfg.webSocket() {
 		s.endBefore(c.d.webSocketLife())
 	}
-	inner := newSubscriber(s)
+	inner := newSubscriber(s, c.lane)
 	if err := inner.Subscribe(ctx, take); err != nil {
 		_ = inner.Close(ctx)
 		return err

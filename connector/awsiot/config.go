@@ -29,7 +29,11 @@ type config struct {
 	CertificateID        string
 	Certificate          string
 	PrivateKey           string
+	ClientIDPrefix       string
 	PoolSize             int
+	PoolMin              int
+	DownlinkSessions     int
+	PresenceTopic        string
 	UplinkQoS            int
 	ProvisioningTimeout  string
 	ThingNamePattern     string
@@ -60,12 +64,15 @@ type config struct {
 // the protocol.
 const required = "uplinkTopicPattern region accountPrefix"
 
+// maxPool is how many sessions a pool may have.
+const maxPool = 100
+
 // readConfig reads a configuration. Properties that are missing or of a wrong
 // type, which is the schema's to say, have their defaults.
 func readConfig(raw json.RawMessage) config {
 	c := config{
-		PoolSize: 10, UplinkQoS: 1, ProvisioningTimeout: "30s", Protocol: protocolSSL,
-		CreateDevices: true, DownlinkEnabled: true, DownlinkReports: "all",
+		ClientIDPrefix: defaultPrefix, PoolSize: 10, PoolMin: 2, DownlinkSessions: 1, UplinkQoS: 1, ProvisioningTimeout: "30s",
+		CreateDevices: true, DownlinkEnabled: true, DownlinkReports: "all", Protocol: protocolSSL,
 		ThingNamePattern: defaultNamePattern, ThingCheckInterval: "24h", given: map[string]bool{},
 	}
 	var shadow json.RawMessage
@@ -99,7 +106,11 @@ func readConfig(raw json.RawMessage) config {
 		"certificateId":        &c.CertificateID,
 		"certificate":          &c.Certificate,
 		"privateKey":           &c.PrivateKey,
+		"clientIdPrefix":       &c.ClientIDPrefix,
 		"poolSize":             &c.PoolSize,
+		"poolMin":              &c.PoolMin,
+		"downlinkSessions":     &c.DownlinkSessions,
+		"presenceTopic":        &c.PresenceTopic,
 		"uplinkQos":            &c.UplinkQoS,
 		"provisioningTimeout":  &c.ProvisioningTimeout,
 		"thingNamePattern":     &c.ThingNamePattern,
@@ -163,11 +174,24 @@ func (c *Connector) Check(configuration json.RawMessage) (warnings, problems []s
 	cfg.checkCredentials(&warn, &bad)
 	cfg.checkRegistry(&warn, &bad)
 	cfg.checkThings(&bad)
+	cfg.checkSessions(&warn, &bad)
 	cfg.checkShadow(&warn, &bad)
 	for _, name := range cfg.missing { // as secrets are, once their key is lost
 		bad.add(name, "It is missing.")
 	}
 	return warn.list, bad.list
+}
+
+func (c *config) checkSessions(warn, bad *findings) {
+	if !isPrefix(c.ClientIDPrefix) {
+		bad.add("clientIdPrefix", "%q cannot begin a client id: use up to 64 letters, digits and : _ . -, so that a policy can name them.", c.ClientIDPrefix)
+	}
+	if c.given["poolMin"] && c.PoolMin > c.PoolSize {
+		warn.add("poolMin", "It is more than poolSize, %d, which counts.", c.PoolSize)
+	}
+	if c.DownlinkSessions > c.PoolSize {
+		warn.add("downlinkSessions", "It is more than poolSize, %d, which counts.", c.PoolSize)
+	}
 }
 
 func (c *config) checkTopics(bad *findings) {
@@ -182,6 +206,15 @@ func (c *config) checkTopics(bad *findings) {
 	}
 	if c.DownlinkTopicPattern != "" {
 		check("downlinkTopicPattern", c.DownlinkTopicPattern, false)
+	}
+	switch t := c.PresenceTopic; {
+	case t == "":
+	case strings.HasPrefix(t, "$"):
+		bad.add("presenceTopic", "AWS keeps no message on a topic that starts with $.")
+	case strings.ContainsAny(t, "{}"):
+		bad.add("presenceTopic", "It is one topic, of the connection; it cannot hold expressions.")
+	default:
+		check("presenceTopic", t, true)
 	}
 }
 

@@ -35,6 +35,7 @@ type dialer struct {
 	downlink *topic // nil: no commands
 
 	registry *registry // nil: things are not looked at
+	presence *presence // nil: whether we are online is not told
 	shadows  *shadows  // nil: there are none
 
 	mu   sync.Mutex
@@ -42,11 +43,12 @@ type dialer struct {
 }
 
 var (
-	_ sluice.Dialer   = (*dialer)(nil)
-	_ sluice.Preparer = (*dialer)(nil)
-	_ sluice.Prober   = (*dialer)(nil)
-	_ sluice.Pacer    = (*dialer)(nil)
-
+	_ sluice.Dialer    = (*dialer)(nil)
+	_ sluice.Preparer  = (*dialer)(nil)
+	_ sluice.Prober    = (*dialer)(nil)
+	_ sluice.Pacer     = (*dialer)(nil)
+	_ sluice.Grower    = (*dialer)(nil)
+	_ sluice.Sharer    = (*dialer)(nil)
 	_ sluice.Refresher = (*dialer)(nil)
 )
 
@@ -93,6 +95,9 @@ func newDialer(o Options, at *desks, in *accounts, spec sluice.DialerSpec) (*dia
 			return nil, invalid(errors.New("downlinkTopicPattern: " + problems[0]))
 		}
 	}
+	if cfg.PresenceTopic != "" {
+		d.presence = newPresence(d)
+	}
 	if cfg.registers() {
 		if d.registry, err = newRegistry(d, in); err != nil {
 			return nil, invalid(err)
@@ -105,18 +110,28 @@ func newDialer(o Options, at *desks, in *accounts, spec sluice.DialerSpec) (*dia
 }
 
 // Size is the configured pool size.
-func (d *dialer) Size() int { return max(1, min(d.cfg.PoolSize, 10)) }
+func (d *dialer) Size() int { return max(1, min(d.cfg.PoolSize, maxPool)) }
+
+// Least is how many sessions the pool has without load.
+func (d *dialer) Least() int { return max(1, min(d.cfg.PoolMin, d.Size())) }
+
+// Shares is how many sessions share the commands.
+func (d *dialer) Shares() int {
+	if d.downlink == nil {
+		return 1
+	}
+	return max(1, min(d.cfg.DownlinkSessions, d.Size()))
+}
 
 // Pace is how many publishes a second a session makes at most.
 func (d *dialer) Pace() float64 { return max(0, d.o.PublishRate) }
 
 // Open opens the session of a lane.
 func (d *dialer) Open(ctx context.Context, lane int, authenticating func()) (sluice.Session, error) {
-	id := clientID(d.spec.Instance, d.spec.Connection.ID, lane, d.spec.Generation)
 	if d.cfg.Protocol == protocolHTTPS {
-		return d.openPublisher(ctx, id, authenticating)
+		return d.openPublisher(ctx, lane, authenticating)
 	}
-	s := newSession(d, id)
+	s := newSession(d, d.clientID(lane))
 	if d.shadows != nil {
 		s.turns = newTurns()
 	}
@@ -126,12 +141,15 @@ func (d *dialer) Open(ctx context.Context, lane int, authenticating func()) (slu
 	if d.cfg.webSocket() {
 		s.endBefore(d.webSocketLife())
 	}
+	if d.presence != nil {
+		d.presence.begin()
+	}
 	d.shadows.serve(s)
 	switch {
 	case d.cfg.Shadow.Enabled && d.cfg.Shadow.Desired:
-		return &shadowCommander{newSubscriber(s)}, nil
+		return &shadowCommander{newSubscriber(s, lane)}, nil
 	case d.downlink != nil:
-		return newSubscriber(s), nil
+		return newSubscriber(s, lane), nil
 	}
 	return s, nil
 }
@@ -198,8 +216,11 @@ func (d *dialer) Prepare(ctx context.Context, m *sluice.Message) error {
 	return d.registry.prepare(ctx, m)
 }
 
-// Close ends the making of things and waits for it.
+// Close ends the making of things and tells that we are offline, and waits.
 func (d *dialer) Close() {
+	if d.presence != nil {
+		d.presence.close()
+	}
 	d.shadows.close()
 	if d.registry != nil {
 		d.registry.close()

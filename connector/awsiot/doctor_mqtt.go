@@ -21,19 +21,24 @@ const testDevice = "sluice-test"
 // receiveTimeout is how long a published message may take to come back.
 const receiveTimeout = 5 * time.Second
 
-// clientPrefix begins all client ids of a connection, so that one line of a
-// policy allows them all; without an installation those of any.
-func clientPrefix(instance, connection string) string {
-	if instance == "" || connection == "" {
-		return "sluice-"
-	}
-	return "sluice-" + instance + "-" + connection + "-"
-}
-
 // clientID is another one for each CONNECT: AWS limits those of one id.
 func (e *doctor) clientID() string {
 	e.tries++
-	return fmt.Sprintf("%sdoctor-%s-%d", clientPrefix(e.spec.Instance, e.spec.Connection.ID), e.random, e.tries)
+	return limited(fmt.Sprintf("%sdoctor-%s-%d", e.prefix(), e.random, e.tries))
+}
+
+func (e *doctor) prefix() string {
+	return clientPrefix(e.cfg.ClientIDPrefix, e.spec.Instance, e.spec.Connection.ID)
+}
+
+// filter is what the doctor subscribes to. Where the commands are shared, that
+// is a share of its own, for it alone: it gets all, and takes nothing from the
+// connection.
+func (e *doctor) filter() string {
+	if e.d.Shares() > 1 {
+		return shareOf(doctorGroup(e.d.group()), e.d.downlink.Filter())
+	}
+	return e.d.downlink.Filter()
 }
 
 // open opens a session of the doctor's own.
@@ -139,7 +144,7 @@ func (e *doctor) connected(context.Context) finding {
 	if e.state.policiesKnown && e.state.policies == 0 {
 		return noPolicy(e)
 	}
-	resource := e.d.arn("client/" + clientPrefix(e.spec.Instance, e.spec.Connection.ID) + "*")
+	resource := e.d.arn("client/" + e.prefix() + "*")
 	return wrong("connect_denied", "The certificate's policy does not allow it to connect under Sluice's client ids.",
 		"Allow iot:Connect on "+resource+" in the certificate's policy.")
 }
@@ -181,10 +186,10 @@ func (e *doctor) subscribe(ctx context.Context) finding {
 	if e.d.downlink == nil {
 		return skipped("This connection takes no commands.")
 	}
-	filter := e.d.downlink.Filter()
+	filter := e.filter()
 	s, err := e.live(ctx)
 	if err == nil {
-		err = s.subscribe(ctx)
+		err = s.subscribe(ctx, filter)
 	}
 	if err == nil {
 		return well("AWS grants the subscription to " + filter + ".")
@@ -230,8 +235,11 @@ func (e *doctor) send(ctx context.Context, topic string) error {
 	}
 	m := &sluice.Message{ID: testMark + e.random, Document: body}
 	s.slots <- struct{}{} // it is alone
-	defer func() { <-s.slots }()
-	return s.publish(ctx, topic, m)
+	held, err := s.publish(ctx, topic, m)
+	if !held { // else its place is given back once the acknowledgement has come
+		<-s.slots
+	}
+	return err
 }
 
 func (e *doctor) unsent(err error, topic string) finding {
@@ -286,7 +294,7 @@ func (e *doctor) roundTrip(ctx context.Context, topic string) (finding, bool) {
 		return wrong("receive_failed", failureOf(err).Message, ""), true
 	}
 	if e.d.downlink != nil && topic == testTopic(e.d.downlink) {
-		err = s.subscribe(ctx) // again, as the session may be another one
+		err = s.subscribe(ctx, e.filter()) // again, as the session may be another one
 	} else {
 		_, err = s.client.Subscribe(ctx, &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{Topic: topic, QoS: 1}}})
 	}

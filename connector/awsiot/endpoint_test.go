@@ -32,9 +32,3 @@ func TestDataAddress(t *testing.T) {
 		t.Error(got)
 	}
 }
-
-func TestClientID(t *testing.T) {
-	if got := clientID("a1b2c3d4", "8", 3, 1); got != "sluice-a1b2c3d4-8-3-1" {
-		t.Error(got)
-	}
-}

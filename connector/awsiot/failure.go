@@ -200,7 +200,7 @@ func (d *dialer) lostFailure(dis *packets.Disconnect, err error, clientID string
 	case codeTakenOver:
 		f.Reason = sluice.ReasonTakenOver
 		f.Message = fmt.Sprintf("Another client connected to %s with our client id %s.", d.host, clientID)
-		f.Hint = "Is a copy of this data directory running elsewhere? Each Sluice needs its own."
+		f.Hint = "Is a copy of this data directory running elsewhere? Each Sluice needs its own, or a clientIdPrefix of its own. Until then this client is connected again ever more seldom, and the others go on."
 	case codeNotAuthorized:
 		f.Reason = sluice.ReasonNotAuthorized
 		f.Message = d.host + " closed the connection: what we did is not allowed."
@@ -303,7 +303,7 @@ func (d *dialer) subscribeHint() string {
 	if d.downlink == nil {
 		return ""
 	}
-	return ", iot:Subscribe on " + d.arn("topicfilter/"+d.downlink.Filter()) + " and iot:Receive on " +
+	return ", iot:Subscribe on " + d.arn("topicfilter/"+d.filter()) + " and iot:Receive on " +
 		d.arn("topic/"+strings.ReplaceAll(d.downlink.Filter(), "+", "*"))
 }
 

@@ -2,10 +2,7 @@ package awsiot
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/eclipse/paho.golang/paho"
@@ -23,34 +20,16 @@ const sessionExpiry = time.Hour
 // does not take it, when another wants the session.
 const giveWayPatience = 5 * time.Second
 
-// inboxID is the client id of the session in which commands come. It depends
-// on nothing but the connection and the topics, so that after a restart, a
-// change of the configuration or the loss of a lane the same session goes on
-// with all that it has kept. Other topics are another session: what a session
-// is subscribed to outlives the configuration that said so.
-func (d *dialer) inboxID() string {
-	topics := sha256.Sum256([]byte(d.downlink.Filter()))
-	id := fmt.Sprintf("sluice-%s-%s-commands-%s", d.spec.Instance, d.spec.Connection.ID, hex.EncodeToString(topics[:4]))
-	return id[:min(len(id), 128)] // AWS's limit; parts of ours are far below
-}
-
-// inboxKey tells one persistent session from another. It is the same at all
-// ports of an endpoint, since the session is.
-func (d *dialer) inboxKey() string {
-	host, _ := d.cfg.dataAddress()
-	return host + "/" + d.inboxID()
-}
-
 // openInbox opens the persistent session of commands and subscribes it. What
 // it has kept may come before the subscription is granted; it waits in
 // received. refused is true where the server takes no such session at all.
-func (d *dialer) openInbox(ctx context.Context) (in *session, refused bool, err error) {
-	in = newSession(d, d.inboxID())
+func (d *dialer) openInbox(ctx context.Context, lane int) (in *session, refused bool, err error) {
+	in = newSession(d, d.inboxID(lane))
 	in.persistent = true
 	if err := d.connect(ctx, in, nil); err != nil {
 		return nil, isRefusal(err), err
 	}
-	if err := in.subscribe(ctx); err != nil {
+	if err := in.subscribe(ctx, d.filter()); err != nil {
 		d.closeInbox(in, false)
 		return nil, false, err
 	}
@@ -68,9 +47,8 @@ func isRefusal(err error) bool {
 	return f.Reason == sluice.ReasonNotAuthorized || f.Reason == sluice.ReasonAuthentication || f.Reason == sluice.ReasonRejected
 }
 
-// subscribe subscribes a session to the commands.
-func (s *session) subscribe(ctx context.Context) error {
-	filter := s.d.downlink.Filter()
+// subscribe subscribes a session to commands.
+func (s *session) subscribe(ctx context.Context, filter string) error {
 	ack, err := s.client.Subscribe(ctx, &paho.Subscribe{
 		Subscriptions: []paho.SubscribeOptions{{Topic: filter, QoS: 1}},
 	})
@@ -93,7 +71,7 @@ func (s *session) subscribe(ctx context.Context) error {
 // unsubscribe ends the subscription. Where it cannot be ended, the end of the
 // session ends it.
 func (s *session) unsubscribe(ctx context.Context) {
-	_, err := s.client.Unsubscribe(ctx, &paho.Unsubscribe{Topics: []string{s.d.downlink.Filter()}})
+	_, err := s.client.Unsubscribe(ctx, &paho.Unsubscribe{Topics: []string{s.d.filter()}})
 	if err != nil {
 		s.d.spec.Log.Debug("unsubscribing failed", "session", s.id, "err", err)
 	}
@@ -113,12 +91,12 @@ func (d *dialer) closeInbox(in *session, forget bool) {
 }
 
 // tellNotKept tells that commands are not kept while we are not connected.
-func (d *dialer) tellNotKept(cause error) {
+func (d *dialer) tellNotKept(lane int, cause error) {
 	d.tell(sluice.LevelWarning, sluice.EventConfigurationOdd, "Commands not kept", "persistent", "", &sluice.Failure{
 		Reason: sluice.ReasonNotAuthorized,
 		Message: d.host + " does not allow a persistent session, so commands that are published while this connection is interrupted are lost. " +
 			message(cause),
-		Hint: "Allow iot:Connect on " + d.arn("client/"+d.inboxID()) + " in " + d.policy() + "; where it has a condition on " +
+		Hint: "Allow iot:Connect on " + d.arn("client/"+d.inboxID(lane)) + " in " + d.policy() + "; where it has a condition on " +
 			"iot:ConnectAttributes, that condition must allow PersistentConnect.",
 	})
 }

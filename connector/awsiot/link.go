@@ -53,10 +53,11 @@ type link struct {
 	receive func(p *packets.Publish) // takes what comes in with QoS 1; must not block
 }
 
-// waiter waits for the acknowledgement of a packet id. One of the two is set.
+// waiter waits for the acknowledgement of a packet id. One of the three is set.
 type waiter struct {
 	puback  chan<- puback
 	request chan<- packets.ControlPacket // of paho's Subscribe
+	late    *late
 }
 
 // puback is the acknowledgement of a publish.
@@ -222,6 +223,9 @@ func (l *link) ConnectionLost(d *packets.Disconnect) error {
 			w.request <- packets.ControlPacket{} // paho takes it for "shutting down"
 			delete(l.waiting, id)
 		}
+		if w.late != nil {
+			l.release(id, w.late)
+		}
 	}
 	close(l.lost)
 	return nil
@@ -264,6 +268,10 @@ func (l *link) acknowledged(id uint16, a puback) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	w := l.waiting[id]
+	if w.late != nil {
+		l.release(id, w.late)
+		return
+	}
 	if w.puback == nil {
 		return
 	}

@@ -147,12 +147,7 @@ type watcher struct {
 }
 
 // watch connects a client with a certificate of its own and subscribes it.
-func watch(tb testing.TB, addr, ca string, cert awsiottest.Certificate, filters ...string) *watcher {
-	tb.Helper()
-	return watchAs(tb, "watcher", addr, ca, cert, filters...)
-}
-
-func watchAs(tb testing.TB, id, addr, ca string, cert awsiottest.Certificate, filters ...string) *watcher {
+func watch(tb testing.TB, id, addr, ca string, cert awsiottest.Certificate, filters ...string) *watcher {
 	tb.Helper()
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(ca))
@@ -192,21 +187,17 @@ func watchAs(tb testing.TB, id, addr, ca string, cert awsiottest.Certificate, fi
 
 func (c *cloud) watch(tb testing.TB, filters ...string) *watcher {
 	tb.Helper()
-	cert, err := c.CreateKeysAndCertificate(true)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return watch(tb, c.MQTTAddr(), c.CAPEM(), cert, filters...)
+	return c.watchAs(tb, "watcher", filters...)
 }
 
-// watchAs is watch with a client id of its own.
+// watchAs is watch under another client id.
 func (c *cloud) watchAs(tb testing.TB, id string, filters ...string) *watcher {
 	tb.Helper()
 	cert, err := c.CreateKeysAndCertificate(true)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return watchAs(tb, id, c.MQTTAddr(), c.CAPEM(), cert, filters...)
+	return watch(tb, id, c.MQTTAddr(), c.CAPEM(), cert, filters...)
 }
 
 func (w *watcher) all() []*paho.Publish {

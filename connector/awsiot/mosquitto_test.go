@@ -160,7 +160,7 @@ func (m *mosquitto) configuration(client awsiottest.Certificate, uplinkTopic str
 func TestContractOnMosquitto(t *testing.T) {
 	connectortest.Run(t, func(t *testing.T) connectortest.Cloud {
 		m := newMosquitto(t)
-		w := watch(t, m.addr, m.ca.pem, m.ca.sign(t, "watcher"), "tpx/things/+/uplink")
+		w := watch(t, "watcher", m.addr, m.ca.pem, m.ca.sign(t, "watcher"), "tpx/things/+/uplink")
 		stranger := newAuthority(t).sign(t, "bridge")
 		bridge := m.ca.sign(t, "bridge")
 		return connectortest.Cloud{

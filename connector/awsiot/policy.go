@@ -31,6 +31,7 @@ type advisor struct {
 	uplink   *topic
 	downlink *topic
 	client   string // the beginning of client ids
+	group    string // of those who share the commands, in the language of policies
 	account  string
 	wish     sluice.Wish
 }
@@ -49,6 +50,9 @@ func (c *Connector) Advise(spec sluice.DialerSpec, w sluice.Wish) (sluice.Advice
 	out := sluice.Advice{Notes: notes}
 	add := func(name, title string, v any) {
 		raw, err := marshal(v)
+		if name == "iotPolicy" && len(raw) > maxIoTPolicy {
+			out.Notes = append(out.Notes, sizeNote(len(raw)))
+		}
 		if err == nil { // they are plain structures
 			out.Documents = append(out.Documents, sluice.Document{Name: name, Title: title, JSON: raw})
 		}
@@ -83,7 +87,12 @@ func marshal(v any) (json.RawMessage, error) {
 func newAdvisor(spec sluice.DialerSpec, w sluice.Wish) (a *advisor, notes []string, err error) {
 	cfg := readConfig(spec.Connection.Configuration)
 	cfg.CreateDevices = spec.Common.CreateDevices
-	a = &advisor{cfg: cfg, wish: w, client: clientPrefix(spec.Instance, spec.Connection.ID), account: w.Account}
+	a = &advisor{cfg: cfg, wish: w, client: clientPrefix(cfg.ClientIDPrefix, spec.Instance, spec.Connection.ID), account: w.Account}
+	a.group = strings.TrimSuffix(a.client, "-")
+	unstored := spec.Instance == "" || spec.Connection.ID == ""
+	if unstored {
+		a.group = a.client + "*"
+	}
 	var fields []sluice.Problem
 	problem := func(path string, texts []string) {
 		for _, t := range texts {
@@ -96,6 +105,9 @@ func newAdvisor(spec sluice.DialerSpec, w sluice.Wish) (a *advisor, notes []stri
 	if cfg.DownlinkTopicPattern != "" && spec.Common.DownlinkEnabled {
 		a.downlink, wrong = compileTopic(cfg.DownlinkTopicPattern, false)
 		problem("downlinkTopicPattern", wrong)
+	}
+	if !isPrefix(cfg.ClientIDPrefix) {
+		problem("clientIdPrefix", []string{"It is not the beginning of client ids: letters, digits and : _ . - alone, at most 64."})
 	}
 	if !isRegion(cfg.Region) {
 		problem("region", []string{"It is not a region, such as eu-central-1."})
@@ -116,8 +128,8 @@ func newAdvisor(spec sluice.DialerSpec, w sluice.Wish) (a *advisor, notes []stri
 		a.account = accountPlaceholder
 		notes = append(notes, "Write the twelve digits of the account in the place of "+accountPlaceholder+": aws sts get-caller-identity --query Account --output text")
 	}
-	if a.client == "sluice-" {
-		notes = append(notes, "The client ids of any Sluice are allowed, client/sluice-*: which one it will be is known once the connection is stored.")
+	if unstored {
+		notes = append(notes, "The client ids of any Sluice are allowed, client/"+a.client+"*: which one it will be is known once the connection is stored.")
 	}
 	return a, notes, nil
 }
@@ -147,34 +159,28 @@ func (a *advisor) arn(resource string) string {
 
 // iotStatements are those of the certificate.
 func (a *advisor) iotStatements() []statement {
-	allow := func(sid, action string, resources ...string) statement {
-		s := statement{Sid: sid, Effect: "Allow", Action: []string{action}}
-		for _, r := range resources {
-			s.Resource = append(s.Resource, a.arn(r))
-		}
-		return s
-	}
-	connect := allow("Connect", "iot:Connect", "client/"+a.client+"*")
-	if a.downlink != nil {
+	connect := a.allow("Connect", "iot:Connect", "client/"+a.client+"*")
+	if attributes := a.connectAttributes(); len(attributes) > 0 {
 		// Of a set that may be empty: with this session or without.
-		connect.Condition = map[string]any{"ForAllValues:StringEquals": map[string]any{"iot:ConnectAttributes": []string{"PersistentConnect"}}}
+		connect.Condition = map[string]any{"ForAllValues:StringEquals": map[string]any{"iot:ConnectAttributes": attributes}}
 	}
-	list := []statement{connect, allow("Publish", "iot:Publish", "topic/"+escapeReserved(a.uplink))}
-	if a.downlink == nil {
-		return list
+	list := []statement{connect, a.allow("Publish", "iot:Publish", "topic/"+escapeReserved(a.uplink))}
+	if a.downlink != nil {
+		list = append(list,
+			a.allow("Subscribe", "iot:Subscribe", a.commandFilters()...),
+			a.allow("Receive", "iot:Receive", "topic/"+policyPattern(a.downlink)))
+		if a.wish.Examine {
+			list = append(list, a.allow("Examine", "iot:Publish", "topic/"+escapePolicy(testTopic(a.downlink))))
+		}
 	}
-	list = append(list,
-		allow("Subscribe", "iot:Subscribe", "topicfilter/"+escapePolicy(a.downlink.Filter())),
-		allow("Receive", "iot:Receive", "topic/"+policyPattern(a.downlink)))
-	if a.wish.Examine {
-		list = append(list, allow("Examine", "iot:Publish", "topic/"+escapePolicy(testTopic(a.downlink))))
-	}
-	return list
+	return append(append(list, a.presenceStatements()...), a.shadowStatements()...)
 }
 
 // iamStatements are those of the access key's user.
 // Source of the resources: Service Authorization Reference, "AWS IoT";
-// AttachThingPrincipal and DescribeEndpoint have none.
+// AttachThingPrincipal and DescribeEndpoint have none. ListThings and
+// ListPrincipalThings are left out: without them things are looked at one by
+// one.
 func (a *advisor) iamStatements() []statement {
 	things := a.arn("thing/*")
 	list := []statement{{Sid: "LookUpThings", Effect: "Allow", Action: []string{"iot:DescribeThing"}, Resource: []string{things}}}

@@ -54,17 +54,20 @@ var _ sluice.Session = (*publisher)(nil)
 
 // openPublisher opens a lane over HTTPS: one request finds out whether the
 // endpoint is there and knows us.
-func (d *dialer) openPublisher(ctx context.Context, id string, authenticating func()) (sluice.Session, error) {
+func (d *dialer) openPublisher(ctx context.Context, lane int, authenticating func()) (sluice.Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.o.ConnectTimeout)
 	defer cancel()
-	p := d.newPublisher(id, authenticating)
+	p := d.newPublisher(d.clientID(lane), authenticating)
 	if err := p.knock(ctx); err != nil {
 		p.client.CloseIdleConnections()
 		p.cancel()
 		return nil, err
 	}
+	if d.presence != nil {
+		d.presence.begin()
+	}
 	if d.downlink != nil {
-		return &commander{publisher: p}, nil
+		return &commander{publisher: p, lane: lane}, nil
 	}
 	return p, nil
 }
@@ -215,7 +218,7 @@ func (p *publisher) Handle(ctx context.Context, m *sluice.Message) error {
 		return gone
 	}
 	defer func() { <-p.slots }()
-	if !p.pace.begin(ctx, p.done, p.closing) {
+	if !p.pace.begin(ctx, packetSize(topic, m), p.done, p.closing) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}

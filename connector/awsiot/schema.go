@@ -106,13 +106,40 @@ const schema = `{
       "title": "Private key",
       "description": "The private key of the certificate, as PEM (PKCS#1, PKCS#8 or EC), on several lines or on one, not encrypted. Required under SSL."
     },
+    "clientIdPrefix": {
+      "type": "string",
+      "title": "Client id prefix",
+      "description": "What the ids of our MQTT clients begin with, for policies that name them: <prefix>-<installation>-<connection>-... Letters, digits and : _ . -, at most 64.",
+      "default": "sluice"
+    },
     "poolSize": {
       "type": "integer",
       "minimum": 1,
-      "maximum": 10,
+      "maximum": 100,
       "title": "Sessions",
-      "description": "How many MQTT clients share the load. AWS takes 100 publishes a second from each.",
+      "description": "How many MQTT clients share the load, at most. AWS takes 100 publishes and 512 KiB a second from each; Sluice sends 98 and 500 KiB. Clients are opened as the load asks for them.",
       "default": 10
+    },
+    "poolMin": {
+      "type": "integer",
+      "minimum": 1,
+      "maximum": 100,
+      "title": "Sessions without load",
+      "description": "How many MQTT clients are open without load. With two, the loss of one is no interruption.",
+      "default": 2
+    },
+    "downlinkSessions": {
+      "type": "integer",
+      "minimum": 1,
+      "maximum": 100,
+      "title": "Sessions for commands",
+      "description": "How many MQTT clients share the commands, each with up to 100 a second; they are besides those of the pool, and at most as many. With 1 the commands of a device come in order. With more, AWS hands each command to any one of them (a shared subscription): the order is not kept, and a command that comes again after a lost link is recognised by its CorrelationID or message id alone.",
+      "default": 1
+    },
+    "presenceTopic": {
+      "type": "string",
+      "title": "Presence topic",
+      "description": "A topic on which a retained message says whether this connection is online: {\"state\":\"online\"} or {\"state\":\"offline\"}, with connection, reason and time. AWS sends offline by itself (last will) when Sluice is gone. It needs iot:RetainPublish. Empty or absent: not told."
     },
     "uplinkQos": {
       "type": "integer",

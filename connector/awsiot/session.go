@@ -32,9 +32,10 @@ type session struct {
 	pings  *pinger
 	pace   *pacer
 
-	persistent bool   // the server keeps the session for sessionExpiry
-	resumed    bool   // it had kept it
-	turns      *turns // of uplinks and shadows; nil: there are no shadows
+	persistent bool              // the server keeps the session for sessionExpiry
+	resumed    bool              // it had kept it
+	will       *paho.WillMessage // nil: none
+	turns      *turns            // of uplinks and shadows; nil: there are no shadows
 
 	qos       byte
 	maxPacket int // what the server takes, 0 for no limit of its own
@@ -58,16 +59,6 @@ var _ sluice.Session = (*session)(nil)
 type inFlight struct {
 	ack   chan puback
 	timer *time.Timer
-}
-
-// clientID names a session. It is unique among all clients of the account as
-// long as no two installations share a data directory, the same after a
-// restart, and one of two alternating for a changed configuration:
-// sluice-<instance>-<connection>-<lane>-<generation>. A policy can allow
-// client/sluice-*.
-func clientID(instance, connection string, lane, generation int) string {
-	id := fmt.Sprintf("sluice-%s-%s-%d-%d", instance, connection, lane, generation)
-	return id[:min(len(id), 128)] // AWS's limit; parts of ours are far below
 }
 
 func newSession(d *dialer, id string) *session {
@@ -104,9 +95,10 @@ func (s *session) connect(ctx context.Context, l *link) error {
 		expiry = uint32(sessionExpiry / time.Second)
 	}
 	ack, err := s.client.Connect(ctx, &paho.Connect{
-		ClientID:   s.id,
-		CleanStart: !s.persistent,
-		KeepAlive:  uint16(s.d.o.KeepAlive / time.Second),
+		ClientID:    s.id,
+		CleanStart:  !s.persistent,
+		KeepAlive:   uint16(s.d.o.KeepAlive / time.Second),
+		WillMessage: s.will,
 		Properties: &paho.ConnectProperties{
 			ReceiveMaximum:        &receiveMaximum,
 			MaximumPacketSize:     &maxPacket,
@@ -222,11 +214,16 @@ func (s *session) Handle(ctx context.Context, m *sluice.Message) error {
 	case <-s.closing:
 		return s.lostBefore()
 	}
-	defer func() { <-s.slots }()
+	held := false
+	defer func() {
+		if !held {
+			<-s.slots
+		}
+	}()
 	if s.qos == 0 {
 		err = s.write(ctx, 0, topic, m)
 	} else {
-		err = s.publish(ctx, topic, m)
+		held, err = s.publish(ctx, topic, m)
 	}
 	if err == nil {
 		s.d.shadows.delivered(m)
@@ -279,7 +276,7 @@ func (s *session) write(ctx context.Context, id uint16, topic string, m *sluice.
 		s.turns.enter()
 		defer s.turns.leave()
 	}
-	if !s.pace.begin(ctx, s.link.lost, s.closing) {
+	if !s.pace.begin(ctx, packetSize(topic, m), s.link.lost, s.closing) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -296,44 +293,63 @@ func (s *session) write(ctx context.Context, id uint16, topic string, m *sluice.
 
 // publish writes with QoS 1 and waits for the acknowledgement. It is not
 // written again on the same link, which MQTT 5 forbids (section 4.4): after
-// the time-out it is the caller's to try again, under another packet id.
-func (s *session) publish(ctx context.Context, topic string, m *sluice.Message) error {
+// the time-out it is the caller's to try again, under another packet id. held
+// says that the place in flight is not free yet: see hold.
+func (s *session) publish(ctx context.Context, topic string, m *sluice.Message) (held bool, failure error) {
 	f := s.inFlight()
 	id, err := s.link.expect(f.ack)
 	if err != nil {
 		s.release(f)
-		return s.lostBefore()
+		return false, s.lostBefore()
 	}
 	if err := s.write(ctx, id, topic, m); err != nil {
 		s.link.forget(id)
 		s.release(f)
-		return err
+		return false, err
 	}
 	f.timer.Reset(s.d.o.PubackTimeout)
-	var failure error
 	select {
 	case a := <-f.ack:
 		s.release(f)
-		return s.judge(a, topic)
+		return false, s.judge(a, topic)
 	case <-ctx.Done():
 		failure = ctx.Err()
 	case <-s.link.lost:
 		failure = publishLost(s.why(nil), len(s.slots) <= 1)
 	case <-f.timer.C:
 		s.pings.probe()
+		held = s.hold(id)
 		failure = &sluice.Failure{
 			Verdict: sluice.Retry, Reason: sluice.ReasonTimeout,
 			Message: fmt.Sprintf("%s did not acknowledge the publish within %s.", s.d.host, s.d.o.PubackTimeout),
 		}
 	}
-	s.link.forget(id)
+	if !held {
+		s.link.forget(id)
+	}
 	select {
 	case a := <-f.ack: // it came meanwhile, and counts
 		failure = s.judge(a, topic)
 	default:
 	}
 	s.release(f)
-	return failure
+	return held, failure
+}
+
+// hold keeps the place in flight of a publish whose acknowledgement is late,
+// until it comes, or for as long again: the server counts it among those that
+// are unacknowledged, of which there must not be too many. One that the server
+// has discarded, which is never acknowledged, gives its place back so.
+func (s *session) hold(id uint16) bool {
+	if !s.link.hold(id, s.d.o.PubackTimeout, func() { <-s.slots }) {
+		return false
+	}
+	select {
+	case <-s.closing:
+		s.link.letGo()
+	default:
+	}
+	return true
 }
 
 // judge makes an acknowledgement into the error of Handle.
@@ -372,6 +388,7 @@ func (s *session) Close(ctx context.Context) error { return s.close(ctx, &paho.D
 
 func (s *session) close(ctx context.Context, goodbye *paho.Disconnect) error {
 	s.closeOne.Do(func() { close(s.closing) })
+	s.link.letGo()                // of those nobody waits any more
 	for n := range cap(s.slots) { // with all slots taken nothing is under way
 		select {
 		case s.slots <- struct{}{}:

@@ -120,6 +120,40 @@ func TestPubackTimeout(t *testing.T) {
 	}
 }
 
+// Acknowledgements that come later than we wait for them still count as
+// outstanding with AWS, which ends a connection that has more than a hundred:
+// there never are, and each message gets through in the end.
+func TestLatePubacks(t *testing.T) {
+	c := newCloud(t, awsiottest.Options{Rate: -1})
+	o := awsiot.Options{PublishRate: -1, PubackTimeout: 200 * time.Millisecond}
+	s := open(t, newRig().dial(t, o, c.with(t, nil)), 0)
+	c.DelayPubacks(300 * time.Millisecond)
+	var wg sync.WaitGroup
+	var late atomic.Int64
+	for i := range 250 {
+		wg.Go(func() {
+			if err := s.Handle(within(t), connectortest.Uplink(fmt.Sprintf("%016X", i), 1)); sluice.ReasonOf(err) == sluice.ReasonTimeout {
+				late.Add(1)
+			} else if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	c.DelayPubacks(0)
+	if late.Load() == 0 {
+		t.Error("no acknowledgement was late")
+	}
+	for i := range 10 {
+		if err := s.Handle(within(t), connectortest.Uplink(device, i)); err != nil {
+			t.Errorf("after it: %v", err)
+		}
+	}
+	if n := c.Exceeded(awsiottest.QuotaInboundUnacked); n > 0 || c.ClientStats()[s.ID()].Connects != 1 {
+		t.Errorf("%d times over a hundred unacknowledged; %v", n, s.Err())
+	}
+}
+
 func TestThrottledPublish(t *testing.T) {
 	c := newCloud(t, awsiottest.Options{Rate: 5})
 	r := newRig()

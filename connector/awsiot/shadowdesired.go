@@ -3,6 +3,7 @@ package awsiot
 import (
 	"context"
 	"crypto/sha256"
+	"slices"
 	"strings"
 	"sync"
 
@@ -33,7 +34,7 @@ type wishes struct {
 	ignored map[string]bool      // devices whose delta says nothing to us, that was told
 	forget  bool                 // AWS is to keep nothing
 
-	desk    *shadowDesk // nil: nobody takes commands
+	desks   []*shadowDesk // of the lanes that take commands; the last one is asked
 	changed chan struct{}
 }
 
@@ -287,17 +288,19 @@ func (k *shadowDesk) offer(ctx context.Context, c sluice.Command) error {
 func (w *wishes) present() (*shadowDesk, <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.desk != nil {
-		w.desk.busy.Add(1)
+	if len(w.desks) == 0 {
+		return nil, w.changed
 	}
-	return w.desk, w.changed
+	desk := w.desks[len(w.desks)-1]
+	desk.busy.Add(1)
+	return desk, w.changed
 }
 
 // sit has an owner take commands from now on.
 func (w *wishes) sit(desk *shadowDesk) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.desk = desk
+	w.desks = append(w.desks, desk)
 	close(w.changed)
 	w.changed = make(chan struct{})
 }
@@ -306,11 +309,12 @@ func (w *wishes) sit(desk *shadowDesk) {
 func (w *wishes) rise(owner *shadowCommander) *shadowDesk {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	desk := w.desk
-	if desk == nil || desk.owner != owner {
+	i := slices.IndexFunc(w.desks, func(k *shadowDesk) bool { return k.owner == owner })
+	if i < 0 {
 		return nil
 	}
-	w.desk = nil
+	desk := w.desks[i]
+	w.desks = slices.Delete(w.desks, i, i+1)
 	return desk
 }
 

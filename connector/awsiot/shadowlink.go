@@ -45,8 +45,7 @@ func (h *shadows) linkID() string {
 		topics.WriteString(f.Topic + " ")
 	}
 	sum := sha256.Sum256([]byte(topics.String()))
-	id := fmt.Sprintf("sluice-%s-%s-shadows-%s", h.d.spec.Instance, h.d.spec.Connection.ID, hex.EncodeToString(sum[:4]))
-	return id[:min(len(id), 128)]
+	return limited(h.d.name() + "-shadows-" + hex.EncodeToString(sum[:4]))
 }
 
 // linkKey tells the session of the link from others.

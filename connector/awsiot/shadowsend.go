@@ -73,7 +73,12 @@ func (h *shadows) carry(s *session, e *shadowEntry) {
 		h.queue.giveBack(e)
 		return
 	}
-	defer func() { <-s.slots }()
+	held := false
+	defer func() {
+		if !held {
+			<-s.slots
+		}
+	}()
 	r, ok := h.queue.begin(e, h.newToken())
 	if !ok {
 		h.queue.giveBack(e)
@@ -84,7 +89,8 @@ func (h *shadows) carry(s *session, e *shadowEntry) {
 		operation = "get"
 	}
 	topic := h.cfg.topic(r.thing, operation)
-	err := s.publish(h.ctx, topic, &sluice.Message{ID: r.token, Kind: kindShadow, DevEUI: e.device, Document: r.body})
+	var err error
+	held, err = s.publish(h.ctx, topic, &sluice.Message{ID: r.token, Kind: kindShadow, DevEUI: e.device, Document: r.body})
 	h.judge(e, r, topic, err)
 }
 

@@ -20,6 +20,10 @@ const (
 	lastTakePause  = 5 * time.Second
 )
 
+// lastStolenPause is the longest pause before commands are taken again from a
+// session that a stranger has taken.
+const lastStolenPause = 5 * time.Minute
+
 // taker takes commands, as Subscribe says.
 type taker func(ctx context.Context, c sluice.Command) error
 
@@ -32,6 +36,7 @@ type taker func(ctx context.Context, c sluice.Command) error
 // lane's own link is subscribed instead.
 type subscriber struct {
 	*session
+	lane    int
 	run     context.Context //nolint:containedctx // of the taking, which outlives Subscribe
 	cancel  func()          // ends the taking at once
 	leaving context.Context //nolint:containedctx // ends when the taking is to end in order
@@ -43,10 +48,10 @@ type subscriber struct {
 	forget bool // the server is not to keep commands
 }
 
-func newSubscriber(s *session) *subscriber {
+func newSubscriber(s *session, lane int) *subscriber {
 	run, cancel := context.WithCancel(context.Background())
 	leaving, drain := context.WithCancel(run)
-	return &subscriber{session: s, run: run, cancel: cancel, leaving: leaving, drain: drain}
+	return &subscriber{session: s, lane: lane, run: run, cancel: cancel, leaving: leaving, drain: drain}
 }
 
 var (
@@ -92,12 +97,12 @@ func (s *subscriber) Subscribe(ctx context.Context, take func(ctx context.Contex
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.leaving, cancel)()
-	seat := s.d.desks.join(s.d.inboxKey())
+	seat := s.d.desks.join(s.d.seatKey(s.d.inboxID(s.lane)))
 	if err := seat.turn(ctx); err != nil {
 		seat.quit()
 		return err
 	}
-	in, refused, err := s.d.openInbox(ctx)
+	in, refused, err := s.d.openInbox(ctx, s.lane)
 	if err == nil {
 		return s.start(func() { s.serve(in, seat, take) }, func() { s.d.closeInbox(in, false); seat.quit() })
 	}
@@ -105,10 +110,10 @@ func (s *subscriber) Subscribe(ctx context.Context, take func(ctx context.Contex
 	if !refused {
 		return err
 	}
-	if err := s.subscribe(ctx); err != nil {
+	if err := s.subscribe(ctx, s.d.filter()); err != nil {
 		return err
 	}
-	s.d.tellNotKept(err)
+	s.d.tellNotKept(s.lane, err)
 	return s.start(func() { s.takeAll(s.run, s.session, take, s.leaving) }, func() {})
 }
 
@@ -131,7 +136,8 @@ func (s *subscriber) start(serve, undo func()) error {
 // lets another of this process have the session meanwhile who wants it.
 func (s *subscriber) serve(in *session, seat *seat, take taker) {
 	defer seat.quit()
-	for {
+	for stolen := 0; ; {
+		opened := time.Now()
 		s.takeInTurn(in, seat, take)
 		switch {
 		case s.leaving.Err() != nil:
@@ -139,20 +145,43 @@ func (s *subscriber) serve(in *session, seat *seat, take taker) {
 			return
 		case seat.giveWay().Err() == nil: // so it is lost
 			s.d.closeInbox(in, false)
-			s.fail(in.why(nil))
-			return
+			why := in.why(nil)
+			if why.Reason != sluice.ReasonTakenOver {
+				s.fail(why)
+				return
+			}
+			if time.Since(opened) > lastStolenPause {
+				stolen = 0
+			}
+			seat.free()
+			if !s.letGo(why, stolen) {
+				return
+			}
+			stolen++
+		default:
+			s.d.closeInbox(in, false)
+			seat.free()
 		}
-		s.d.closeInbox(in, false)
-		seat.free()
 		if seat.turn(s.leaving) != nil {
 			return
 		}
 		var err error
-		if in, _, err = s.d.openInbox(s.leaving); err != nil {
+		if in, _, err = s.d.openInbox(s.leaving, s.lane); err != nil {
 			s.fail(err)
 			return
 		}
 	}
+}
+
+// letGo waits before the persistent session is opened again that a stranger has
+// taken: ever longer, so that the two do not throw each other out without end,
+// each losing what it was about to take. The lane goes on with uplinks. It is
+// false where the lane closes.
+func (s *subscriber) letGo(why *sluice.Failure, times int) bool {
+	s.d.tell(sluice.LevelError, sluice.EventSessionLost, "Another client uses our id", "stolen inbox", "", why)
+	pause := min(s.d.o.RetryStolen<<min(times, 10), lastStolenPause)
+	pause = pause/2 + time.Duration(s.d.o.Rand()*float64(pause/2))
+	return sleep(s.leaving, pause, s.link.lost, nil)
 }
 
 // takeInTurn takes commands until the link is lost, the lane closes or another
