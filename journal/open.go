@@ -173,6 +173,9 @@ func (j *Journal) loadPlace(ctx context.Context, p *place, known bool) error {
 		}
 	}
 	bookSeq := p.lastSeq
+	if !known { // all that is there came after the book that there is not
+		bookSeq = max(p.seq, 1) - 1
+	}
 	p.lastSeq = seq
 	if last < p.last {
 		p.cut = p.last - last
@@ -181,7 +184,7 @@ func (j *Journal) loadPlace(ctx context.Context, p *place, known bool) error {
 	before := p.last
 	p.backlog += (last - before) * unknownEntry
 	p.last = last
-	if known && last > before && p.keepsFailures() {
+	if last > before && p.keepsFailures() {
 		if err := j.loadRetries(ctx, p, before, bookSeq); err != nil {
 			return err
 		}

@@ -378,3 +378,27 @@ func TestConservationWithQuarantine(t *testing.T) {
 	}
 	b.sound()
 }
+
+// What was sent again counts once where the book is lost, or was never written,
+// too.
+func TestARetryWithoutABook(t *testing.T) {
+	dir := t.TempDir()
+	b := open(t, dir)
+	stop := b.read(Up("1"), ReadOptions{Handler: &arrivals{fail: poison}})
+	b.append("D", 0, 3)
+	b.wants(Up("1"), sluice.Counters{Received: 3, Failed: 3})
+	stop()
+	if n, err := b.j.RetryAll(t.Context(), Up("1")); n != 3 || err != nil {
+		t.Fatal(n, err)
+	}
+	b.wants(Up("1"), sluice.Counters{Received: 3, Pending: 3})
+	b.stop()
+	if err := b.j.js.DeleteStream(t.Context(), streamBooks); err != nil {
+		t.Fatal(err)
+	}
+	b.server.Close()
+	b = open(t, dir)
+	b.read(Up("1"), ReadOptions{Handler: &arrivals{}})
+	b.wants(Up("1"), sluice.Counters{Received: 3, Delivered: 3})
+	b.wantsQuarantined()
+}
