@@ -1,6 +1,7 @@
 package awsiottest
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -120,8 +121,10 @@ func (s *session) detach(cl *mqtt.Client) (back []*delivery, ok bool) {
 	<-stopped
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := slices.SortedFunc(maps.Values(s.inflight), func(a, b *delivery) int { return int(int64(a.number - b.number)) })
-	all = append(append(all, s.stored...), s.waiting...)
+	all := append(slices.Collect(maps.Values(s.inflight)), s.stored...)
+	all = append(all, s.waiting...)
+	// What came since the client is nil is stored, and is later than what waits.
+	slices.SortFunc(all, func(a, b *delivery) int { return cmp.Compare(a.number, b.number) })
 	clear(s.inflight)
 	s.acks, s.stored, s.waiting, s.full = nil, nil, nil, false
 	for _, d := range all {
@@ -153,26 +156,31 @@ func (s *session) online() bool {
 // or cannot take any more.
 func (s *session) offer(d *delivery) bool {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.send(d)
+}
+
+// send is offer; the lock is held.
+func (s *session) send(d *delivery) bool {
 	if s.client == nil || len(s.waiting) >= queueMax || !s.outbound.take(s.broker.options.Clock()) {
-		s.mu.Unlock()
 		return false
 	}
 	s.number++
 	d.number = s.number
 	s.waiting = append(s.waiting, d)
-	s.mu.Unlock()
 	s.signal()
 	return true
 }
 
 // enqueue takes a message for the client, or drops it, with a count. A message
-// of QoS 0 for one who is offline is not kept.
+// of QoS 0 for one who is offline is not kept. The lock is held throughout, so
+// that a client that connects meanwhile is not taken for one that is too slow.
 func (s *session) enqueue(d *delivery) {
-	if s.online() && s.offer(d) {
-		return
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.send(d) {
+		return
+	}
 	now := s.broker.options.Clock()
 	switch {
 	case s.client == nil && d.qos == 0:
