@@ -2,13 +2,9 @@ package test
 
 import (
 	"context"
-	"fmt"
-	"os"
 	"sync"
 	"testing"
 	"time"
-
-	"go.uber.org/goleak"
 
 	"sluice/app/demo"
 	"sluice/connector/awsiot/awsiottest"
@@ -19,24 +15,7 @@ import (
 // once and read after.
 var binary string
 
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "sluice-test-")
-	if err == nil {
-		binary, err = child.Build(dir, true)
-	}
-	if err != nil {
-		panic(err)
-	}
-	code := m.Run()
-	_ = os.RemoveAll(dir)
-	if code == 0 {
-		if err := goleak.Find(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { child.Main(m, true, &binary) }
 
 // process is a running `sluice serve`, whose troubles fail the test.
 type process struct {

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,36 +9,27 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"sluice"
 	"sluice/backup"
 )
 
 type backupCommand struct {
-	URL       string `default:"http://127.0.0.1:8080" placeholder:"URL" help:"Where the Sluice answers (default ${default})."`
-	Data      string `placeholder:"DIR" help:"Its data directory, to find the token and the key in."`
-	TokenFile string `name:"token-file" placeholder:"FILE" help:"The administrator token (default: admin.token in the data directory)."`
-	Out       string `required:"" placeholder:"FILE" help:"Where the backup goes: a file that does not exist yet, or - for the standard output."`
-	WithKey   bool   `name:"with-key" help:"Put the key of the secrets in: who has the file then has the secrets."`
-	KeyFile   string `name:"key-file" placeholder:"FILE" help:"The key (default: secret.key in the data directory)."`
+	remote
+	Out     string `required:"" placeholder:"FILE" help:"Where the backup goes: a file that does not exist yet, or - for the standard output."`
+	WithKey bool   `name:"with-key" help:"Put the key of the secrets in: who has the file then has the secrets."`
+	KeyFile string `name:"key-file" placeholder:"FILE" help:"The key (default: secret.key in the data directory)."`
 }
 
 func (c *backupCommand) AfterApply() error {
-	u, err := publicURL(c.URL)
+	if err := c.check(); err != nil {
+		return err
+	}
 	switch {
-	case err != nil || u == "":
-		return errors.New("--url must be an http(s) URL such as http://127.0.0.1:8080")
-	case c.TokenFile == "" && c.Data == "":
-		return errors.New("name the data directory with --data, or the token with --token-file")
 	case c.WithKey && c.Out == "-":
 		return errors.New("--with-key needs a file: --out - is not one")
 	case c.WithKey && c.KeyFile == "" && c.Data == "":
 		return errors.New("--with-key needs the key: name the data directory with --data, or the key with --key-file")
-	}
-	c.URL = u
-	if c.TokenFile == "" {
-		c.TokenFile = filepath.Join(c.Data, "admin.token")
 	}
 	if c.KeyFile == "" {
 		c.KeyFile = filepath.Join(c.Data, "secret.key")
@@ -108,27 +97,11 @@ func (c *backupCommand) write(ctx context.Context) (*backup.Archive, error) {
 
 // fetch asks for a backup, and fails where it does not come whole.
 func (c *backupCommand) fetch(ctx context.Context, w io.Writer) error {
-	token, err := os.ReadFile(c.TokenFile)
-	if err != nil {
-		return &sluice.Error{Code: sluice.CodeInvalid, Message: "the administrator token cannot be read", Hint: "Name its file with --token-file.", Err: err}
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.URL+"/backup", nil)
+	response, err := c.call(ctx, http.MethodGet, "/backup", "A Sluice that is stopped is backed up by copying its data directory.")
 	if err != nil {
 		return err
 	}
-	request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
-	client := &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}}
-	response, err := client.Do(request)
-	if err != nil {
-		return &sluice.Error{
-			Code: sluice.CodeUnavailable, Message: "no Sluice answers at " + c.URL,
-			Hint: "Name its address with --url. A Sluice that is stopped is backed up by copying its data directory.", Err: err,
-		}
-	}
 	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return refused(response)
-	}
 	check := backup.NewChecker()
 	if _, err := io.Copy(io.MultiWriter(w, check), response.Body); err != nil {
 		return fmt.Errorf("the backup was cut off: %w", err)
@@ -137,21 +110,6 @@ func (c *backupCommand) fetch(ctx context.Context, w io.Writer) error {
 		return fmt.Errorf("the backup has not come whole: %w", err)
 	}
 	return nil
-}
-
-// refused is what the API says.
-func refused(response *http.Response) error {
-	var body bytes.Buffer
-	_, _ = io.Copy(&body, io.LimitReader(response.Body, 1<<16)) // what there is of it
-	e := &sluice.Error{Code: sluice.CodeInternal}
-	var said struct{ Code, Message, Hint string }
-	if json.Unmarshal(body.Bytes(), &said) == nil && said.Message != "" {
-		e.Code, e.Message, e.Hint = sluice.Code(said.Code), said.Message, said.Hint
-		return e
-	}
-	e.Message = fmt.Sprintf("the answer is %s, which is no backup", response.Status)
-	e.Hint = "Is there a Sluice at this --url?"
-	return e
 }
 
 func errExists(name string) error {

@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"sluice"
 	"sluice/app/demo"
 )
@@ -36,6 +38,27 @@ func Build(dir string, race bool) (binary string, err error) {
 		return "", fmt.Errorf("build the program: %w", err)
 	}
 	return binary, nil
+}
+
+// Main is the TestMain of a package whose tests run the program: it builds it,
+// once, says where, and wants no goroutine to be left.
+func Main(m interface{ Run() int }, race bool, binary *string) {
+	dir, err := os.MkdirTemp("", "sluice-test-")
+	if err == nil {
+		*binary, err = Build(dir, race)
+	}
+	if err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(dir)
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
 }
 
 // FreePort returns an address that nobody listens on. It is below the ports
@@ -119,15 +142,6 @@ func (p *Process) Ready(ctx context.Context) error {
 	token, err := os.ReadFile(filepath.Join(p.Data, "admin.token"))
 	p.API.Token = strings.TrimSpace(string(token))
 	return err
-}
-
-// Done is closed when the process has ended; Err then tells how.
-func (p *Process) Done() <-chan struct{} { return p.done }
-
-// Err tells how the process ended, once it has.
-func (p *Process) Err() error {
-	<-p.done
-	return p.err
 }
 
 // Output is what it has written so far.

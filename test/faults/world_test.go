@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/tidwall/gjson"
-	"go.uber.org/goleak"
 
 	"sluice"
 	"sluice/app/demo"
@@ -28,24 +27,7 @@ import (
 // once and read after.
 var binary string
 
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "sluice-faults-")
-	if err == nil {
-		binary, err = child.Build(dir, raceEnabled)
-	}
-	if err != nil {
-		panic(err)
-	}
-	code := m.Run()
-	_ = os.RemoveAll(dir)
-	if code == 0 {
-		if err := goleak.Find(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { child.Main(m, raceEnabled, &binary) }
 
 // patience bounds every wait for something that must come.
 const patience = 3 * time.Minute

@@ -90,10 +90,7 @@ func NewFleet(o FleetOptions) (*Fleet, error) {
 	return f, nil
 }
 
-// Devices is how many devices there are.
-func (f *Fleet) Devices() int { return len(f.devices) }
-
-// DevEUI is the DevEUI of device i, 0 <= i < Devices, in upper case.
+// DevEUI is the DevEUI of device i, in upper case.
 func (f *Fleet) DevEUI(i int) string { return f.devices[i].devEUI }
 
 // Result is what became of one report.
