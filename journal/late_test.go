@@ -79,3 +79,29 @@ func TestALateMessageIsCaughtUp(t *testing.T) {
 		})
 	}
 }
+
+// What the stream shows and nobody has committed is not taken: it need not be
+// on the disk.
+func TestWhatIsNotCommittedIsNotTaken(t *testing.T) {
+	b := open(t, t.TempDir())
+	b.append("A", 0, 2)
+	b.j.committing.Lock()
+	defer b.j.committing.Unlock()
+	data, _ := new(encoder).appendEntry(appendBundleHead(nil, 3, 1), 3, report("A", 2))
+	if _, err := b.j.js.Publish(t.Context(), "up.1", data); err != nil {
+		t.Fatal(err)
+	}
+	p := b.j.place(Up("1"))
+	r := &reader{j: b.j, p: p, o: ReadOptions{Concurrency: 1}, devices: map[string]*device{}, wake: make(chan struct{}, 1)}
+	r.next, r.nextSeq = 1, 1
+	r.ready.push(&device{}) // so that nobody is called to handle what is taken
+	r.workers = 1
+	for range 3 { // the first takes all that there is
+		if err := r.fetch(t.Context(), r.nextSeq, p.lastSeq); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r.next != 3 || r.items != 2 {
+		t.Errorf("%d entries are taken, the next is %d; 2 were committed", r.items, r.next)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"sluice"
@@ -116,12 +117,44 @@ func (r *reader) fetch(ctx context.Context, from, last uint64) error {
 	if err != nil {
 		return err
 	}
-	for _, s := range got {
+	committed := r.committed(got)
+	if len(committed) == 0 {
+		r.nothing(from, last)
+	}
+	for _, s := range committed {
 		if !r.takeBundle(s) {
 			break
 		}
 	}
 	return nil
+}
+
+// committed leaves out what is not committed yet. The stream shows a message
+// before it is in its file, from where a kill would take it back: it would have
+// been delivered, and be known to nobody.
+func (r *reader) committed(got []stored) []stored {
+	r.p.mu.Lock()
+	last := r.p.lastSeq
+	r.p.mu.Unlock()
+	n := slices.IndexFunc(got, func(s stored) bool { return s.seq > last })
+	if n < 0 {
+		return got
+	}
+	return got[:n]
+}
+
+// nothing is called when the stream has nothing of the place from a sequence
+// on, up to the last that is committed.
+func (r *reader) nothing(from, last uint64) {
+	if from > last {
+		r.missing(from, last)
+		return
+	}
+	r.p.mu.Lock()
+	defer r.p.mu.Unlock()
+	if r.nextSeq == from {
+		r.nextSeq = last + 1
+	}
 }
 
 // missing is called when nothing can be read of the place from a sequence on,

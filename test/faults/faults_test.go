@@ -152,8 +152,8 @@ func (w *world) inject(ctx context.Context, f schedule.Fault, s schedule.Schedul
 	told.To = time.Now()
 	if told.LosesCommands {
 		// Until Sluice has subscribed anew, the cloud keeps no command for it.
-		err = errors.Join(err, w.opened(ctx))
-		told.To = time.Now()
+		subscribed, e := w.subscribed(ctx, told.To)
+		told.To, err = subscribed, errors.Join(err, e)
 	}
 	w.oracle.Fault(told)
 	if err != nil {

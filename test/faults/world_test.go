@@ -154,6 +154,23 @@ func (w *world) opened(ctx context.Context) error {
 	})
 }
 
+// subscribed returns when a command was sent after a time that got through. What
+// the connection says of its state may be of before.
+func (w *world) subscribed(ctx context.Context, after time.Time) (sent time.Time, err error) {
+	i := 0
+	err = until(ctx, "commands to get through", func() bool {
+		ok := false
+		if sent, ok = w.oracle.Through(after); ok {
+			return true
+		}
+		if i++; i%10 == 0 {
+			_ = w.Command(context.WithoutCancel(ctx), i) // the next one may get through
+		}
+		return false
+	})
+	return sent, err
+}
+
 // kill kills Sluice, does something, and starts it again.
 func (w *world) kill(between func() error) error {
 	return w.again((*child.Process).Kill, between)

@@ -153,8 +153,11 @@ func (o *Oracle) firstCopies() (text string) {
 
 // counted wants the counters to say what was seen from outside.
 func (o *Oracle) counted(v *verdict, e Ending) {
-	var accepted, arrived, poison, dead uint64
+	var accepted, arrived, unasked, poison, dead uint64
 	for _, f := range o.reports {
+		if len(f.arrivals) > 0 && !f.accepted {
+			unasked++
+		}
 		switch {
 		case len(f.arrivals) > 0:
 			arrived++
@@ -182,7 +185,7 @@ func (o *Oracle) counted(v *verdict, e Ending) {
 	// What was delivered, and then lost by damage before its position was
 	// written, may have been counted as lost.
 	if c.Delivered > arrived || c.Delivered+lost < arrived {
-		v.add("Sluice delivered %d, by its own count; %d arrived, %d were lost by damage", c.Delivered, arrived, lost)
+		v.add("Sluice delivered %d, by its own count; %d arrived, of which %d were never accepted, and %d were lost by damage", c.Delivered, arrived, unasked, lost)
 	}
 	if c.Failed < poison || c.Failed > dead+lost {
 		v.add("Sluice gave up %d, by its own count; %d of %d that can never be delivered were accepted, %d were lost by damage", c.Failed, poison, dead, lost)

@@ -174,6 +174,19 @@ func (o *Oracle) Taken(id string, at time.Time) {
 	c.taken = at
 }
 
+// Through returns when the first command was sent, of those sent after a time,
+// that the network server has taken.
+func (o *Oracle) Through(after time.Time) (sent time.Time, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, c := range o.commands {
+		if !c.taken.IsZero() && c.sent.After(after) && (!ok || c.sent.Before(sent)) {
+			sent, ok = c.sent, true
+		}
+	}
+	return sent, ok
+}
+
 // Told notes that the fate of a command arrived at the subscriber, with the id
 // that it carries: Sluice counts it as it counts reports.
 func (o *Oracle) Told(id string) {

@@ -124,3 +124,19 @@ func TestForgottenSessions(t *testing.T) {
 		t.Errorf("%q", v)
 	}
 }
+
+// A command that got through tells that those behind it do.
+func TestThrough(t *testing.T) {
+	o := oracle.New()
+	o.Sent("lost", at(2))
+	if _, ok := o.Through(at(1)); ok {
+		t.Error("none was taken")
+	}
+	for i, id := range []string{"early", "later", "latest"} {
+		o.Sent(id, at(1+2*i))
+		o.Taken(id, at(9))
+	}
+	if sent, ok := o.Through(at(1)); !ok || sent != at(3) {
+		t.Errorf("%v, %v", sent, ok)
+	}
+}
