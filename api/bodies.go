@@ -101,6 +101,7 @@ const networkBody = `{
     "created": {"description": "Set by Sluice; ignored."},
     "state": {"description": "Set by Sluice; ignored."},
     "reason": {"description": "Set by Sluice; ignored."},
+    "downlinksPending": {"description": "Set by Sluice; ignored."},
     "ingestPath": {"description": "Set by Sluice; ignored."},
     "ingestUrl": {"description": "Set by Sluice; ignored."}
   }

@@ -95,7 +95,7 @@ func TestNetworkLife(t *testing.T) {
 	const body = `{"kind":"thingpark","name":"Europe","configuration":{"asId":"me","asKey":"SECRET-as","downlinkUrl":"http://lrc"}}`
 	a := h.do("POST", "/networks", body).want(http.StatusCreated)
 	want := map[string]any{
-		"id": "net1", "kind": "thingpark", "name": "Europe", "state": "OPENED", "created": "2026-03-01T12:00:00.120Z", "ingestPath": "/ingest/net1",
+		"id": "net1", "kind": "thingpark", "name": "Europe", "state": "OPENED", "downlinksPending": 0.0, "created": "2026-03-01T12:00:00.120Z", "ingestPath": "/ingest/net1",
 		"configuration": map[string]any{"asId": "me", "asKey": "*****", "downlinkUrl": "http://lrc"},
 	}
 	equal(t, a.json(), want)

@@ -17,6 +17,7 @@ type networkView struct {
 	Configuration object `json:"configuration" doc:"The configuration; secrets are *****."`
 	State         string `json:"state" enum:"OPENED,CLOSED" doc:"CLOSED: it takes no reports and no commands; reason says why."`
 	Reason        string `json:"reason,omitempty" doc:"Why it is closed." example:"This network is closed: its asKey was lost with the key file. PUT /networks/{id} with the asKey again."`
+	Pending       uint64 `json:"downlinksPending" doc:"How many commands wait for the network server." example:"0"`
 	Created       Time   `json:"created"`
 	IngestPath    string `json:"ingestPath" doc:"Where its reports come in, as a path." example:"/ingest/01JQ5M8Z5T3K8V9W2R4X6Y7Z8A"`
 	IngestURL     string `json:"ingestUrl,omitempty" doc:"Where its reports come in; needs --public-url. Enter it in the network server as the destination."`
@@ -31,6 +32,7 @@ const (
 func (s *server) viewNetwork(n sluice.NetworkConfig) networkView {
 	v := networkView{
 		ID: n.ID, Kind: n.Kind, Name: n.Name, State: networkOpened, Created: At(n.Created), IngestPath: ingestPath(n.ID),
+		Pending: s.commandsFor(n.ID),
 	}
 	if s.NetworkState != nil {
 		if open, reason := s.NetworkState(n.ID); !open {

@@ -209,5 +209,18 @@ func (p *Process) Counters(ctx context.Context, id string) (sluice.Counters, err
 	return v.Total, err
 }
 
+// WaitingCommands is how many commands wait for a network server.
+func (p *Process) WaitingCommands(ctx context.Context, networkID string) (int, error) {
+	var v struct{ DownlinksPending *int }
+	err := p.API.Do(ctx, "GET", "/networks/"+networkID, nil, &v)
+	if err == nil && v.DownlinksPending == nil {
+		err = errors.New("the network does not tell downlinksPending")
+	}
+	if err != nil {
+		return 0, err
+	}
+	return *v.DownlinksPending, nil
+}
+
 // PID is the process's id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }

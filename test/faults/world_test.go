@@ -309,17 +309,22 @@ func (w *world) judge(ctx context.Context, e oracle.Ending) (wrong []string) {
 	return append(wrong, w.oracle.Judge(e)...)
 }
 
-// counted returns the counters once they say what has arrived: the fate of the
-// last command may be on its way. What they never say the oracle will tell.
+// counted returns the counters once no command waits any more, so that each has
+// had its fate told, and they say what has arrived. What they never say the
+// oracle will tell.
 func (w *world) counted(ctx context.Context) (c sluice.Counters) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	_ = until(ctx, "the counters", func() bool {
+		waiting, err := w.api().WaitingCommands(ctx, w.NetworkID)
+		if err != nil {
+			return false
+		}
 		got, err := w.api().Counters(ctx, w.ConnectionID)
 		if err == nil {
 			c = got
 		}
-		return err == nil && c.Pending == 0 && c.Delivered == w.oracle.Arrivals()
+		return err == nil && waiting == 0 && c.Pending == 0 && c.Delivered == w.oracle.Arrivals()
 	})
 	return c
 }
