@@ -2,6 +2,7 @@ package thingpark
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -41,6 +42,7 @@ type refusal struct {
 	hint    string
 	devEUI  string // as far as it is known
 	detail  string // for the event only
+	remedy  string // for the event, instead of hint
 }
 
 func (r *refusal) Error() string { return r.message }
@@ -250,7 +252,7 @@ func (n *Network) tell(r *refusal) {
 	}
 	n.refusals.tell(r.cause, sluice.Event{
 		Level: level, Type: sluice.EventUplinkRefused, Label: "Uplink refused",
-		Detail: strings.TrimSpace(r.message + " " + r.detail), Hint: r.hint, Reason: r.reason, DevEUI: r.devEUI,
+		Detail: strings.TrimSpace(r.message + " " + r.detail), Hint: cmp.Or(r.remedy, r.hint), Reason: r.reason, DevEUI: r.devEUI,
 	})
 }
 
@@ -288,9 +290,15 @@ func unavailable(err error) *refusal {
 	r := &refusal{
 		status: http.StatusServiceUnavailable, code: sluice.CodeUnavailable, cause: "unavailable", reason: sluice.ReasonOf(err),
 		message: "The report could not be stored.", hint: "Send it again.", detail: cut(err.Error(), 300),
+		remedy: "Check the disk of the data directory, and the log.",
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		r.reason = sluice.ReasonTimeout
+	var e *sluice.Error
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		r.reason, r.detail = sluice.ReasonTimeout, "It was not on the disk within a second."
+		r.remedy = "Check how busy the machine is, and the disk of the data directory."
+	case errors.As(err, &e):
+		r.detail, r.remedy = e.Message, cmp.Or(e.Hint, r.remedy)
 	}
 	return r
 }

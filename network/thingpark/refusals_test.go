@@ -1,6 +1,9 @@
 package thingpark
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -62,4 +65,29 @@ func TestNoRecorder(t *testing.T) {
 	r := newRefusals("n1", nil, time.Minute)
 	r.tell("token", sluice.Event{})
 	r.close()
+}
+
+// What could not be stored is told with the cause in words, and what to look
+// at; who sent it is only to send it again.
+func TestUnavailable(t *testing.T) {
+	for _, c := range []struct {
+		err            error
+		timeout        bool
+		detail, remedy string
+	}{
+		{
+			fmt.Errorf("append: %w", context.DeadlineExceeded), true,
+			"It was not on the disk within a second.", "Check how busy the machine is, and the disk of the data directory.",
+		},
+		{
+			&sluice.Error{Code: sluice.CodeUnavailable, Message: "The disk is nearly full.", Hint: "Make room."}, false,
+			"The disk is nearly full.", "Make room.",
+		},
+		{errors.New("odd"), false, "odd", "Check the disk of the data directory, and the log."},
+	} {
+		r := unavailable(c.err)
+		if r.status != 503 || r.hint != "Send it again." || r.detail != c.detail || r.remedy != c.remedy || (r.reason == sluice.ReasonTimeout) != c.timeout {
+			t.Errorf("%v: %+v", c.err, r)
+		}
+	}
 }
