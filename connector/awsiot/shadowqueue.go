@@ -228,6 +228,14 @@ type shadowRequest struct {
 	token string
 }
 
+// operation is what is requested, as topics name it.
+func (r *shadowRequest) operation() string {
+	if r.get {
+		return "get"
+	}
+	return "update"
+}
+
 // begin is the request of an entry that was taken, as of now; false where there
 // is none any more.
 func (q *shadowQueue) begin(e *shadowEntry, token string) (r shadowRequest, ok bool) {
