@@ -16,7 +16,9 @@ import (
 )
 
 // ways are the names of the ways to AWS.
-func ways() []string { return []string{"SSL", "SSL at 443", "WSS", "HTTPS", "HTTPS at 443", "HTTPS by access"} }
+func ways() []string {
+	return []string{"SSL", "SSL at 443", "WSS", "HTTPS", "HTTPS at 443", "HTTPS by access"}
+}
 
 // by is the configuration of a way to AWS with some properties changed.
 func (c *cloud) by(way string, changes map[string]any) map[string]any {
