@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"sluice"
 	"sluice/connector/awsiot/awsiottest"
@@ -63,6 +64,24 @@ func TestDoctorOfPresenceAndShadows(t *testing.T) {
 				t.Errorf("events %+v, session %v", events, s.Err())
 			}
 		})
+	}
+}
+
+// What could not be removed again is told: here the permission ends in between.
+func TestDoctorLeavesAMessage(t *testing.T) {
+	c := newCloud(t, awsiottest.Options{})
+	const own = presenceTopic + "/sluice-test"
+	w := c.watch(t, own)
+	c.DelayPubacks(500 * time.Millisecond) // time to take it away
+	steps := make(chan []sluice.Step)
+	go func() {
+		steps <- examine(t, c.with(t, map[string]any{"presenceTopic": presenceTopic}), sluice.Examination{})
+	}()
+	await(t, "the retained message", func() bool { return len(w.all()) == 2 })
+	without("iot:RetainPublish", "topic/"+own)(t, c)
+	s := stepOf(t, <-steps, "presence")
+	if s.Cause != "presence_left" || !strings.Contains(s.Detail+s.Hint, own) {
+		t.Errorf("%+v", s)
 	}
 }
 
@@ -294,4 +313,3 @@ func TestPolicyResourcesOfTheRESTAPI(t *testing.T) {
 		}
 	}
 }
-
