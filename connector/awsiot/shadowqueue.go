@@ -206,7 +206,7 @@ func (q *shadowQueue) take(now time.Time) (*shadowEntry, time.Duration) {
 			q.underway++
 			return e, 0
 		case !e.asked.IsZero():
-			q.unanswered(e, now)
+			q.unanswered(e)
 		case e.ask:
 			e.free = now
 		default:
@@ -268,7 +268,7 @@ func (q *shadowQueue) end(e *shadowEntry, r shadowRequest, again bool, after tim
 	switch {
 	case r.get && again:
 		e.asked = time.Time{}
-		q.wish(e, time.Now())
+		q.wishAgain(e)
 	case again:
 		q.restore(e)
 	default:

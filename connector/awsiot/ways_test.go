@@ -205,6 +205,23 @@ func TestShadowAnswersOverHTTPS(t *testing.T) {
 	}
 }
 
+// Where a shadow cannot be read for the time being, its device is reported all the
+// same, and its command comes once it can be.
+func TestShadowReportedWhereItIsNotRead(t *testing.T) {
+	c := newCloud(t, awsiottest.Options{})
+	p := newQuickPool()
+	s := open(t, p.dial(t, 0, c.with(t, c.httpsShadow(t, map[string]any{"desired": true}))), 0)
+	k := &taken{}
+	subscribe(t, s, k.take)
+	c.hears(t)
+	c.Fail(awsiottest.Fault{Action: "GetThingShadow", Status: http.StatusServiceUnavailable, Code: "ServiceUnavailableException"})
+	c.desire(t, device, `{"desired":{"downlink":{"FPort":2,"payload_hex":"0a"}}}`)
+	handle(t, s, uplinkOf(device, 1, ""))
+	c.shows(t, device, "reported.FCntUp", "1")
+	c.ClearFaults()
+	k.await(t, 1)
+}
+
 // A shadow that is not answered is asked again, and the lane lives.
 func TestShadowUnansweredOverHTTPS(t *testing.T) {
 	c := newCloud(t, awsiottest.Options{})
