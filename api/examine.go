@@ -34,7 +34,7 @@ func (s *server) registerDoctor(body *huma.RequestBody) {
 	changes.Description = "None: the stored connection is tested. Or the whole connection as it is to be, with ***** for secrets that stay."
 	const steps = "Step by step: what was found, how long it took, and the next thing to do. The first step that failed is the one to look at. " +
 		"It harms nothing: it connects under client ids of its own, and leaves nothing behind. A test message goes to the topic of a device named `sluice-test`, " +
-		"unless `silent` is true or `topic` names another; with `create` a thing is made and deleted again, to try those permissions."
+		"unless `silent` is true or `topic` names another; presence and shadows are tried where they are configured, and stay as they are; with `create` a thing is made and deleted again, to try those permissions."
 	route(s, "POST /connections/{id}/test", operation{
 		id: "testConnection", tag: "Connections", summary: "Test a connection, stored or with changes", body: &changes, about: steps,
 	}, s.testConnection)

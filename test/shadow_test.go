@@ -30,7 +30,14 @@ func desire(t *testing.T, w *demo.World, i int, downlink string) {
 // desire sent to the devices once: also where ThingPark is away meanwhile, and
 // Sluice is restarted or killed. The shadow then tells what became of it.
 func TestShadows(t *testing.T) {
+	for _, protocol := range []string{"SSL", "HTTPS"} {
+		t.Run(protocol, func(t *testing.T) { shadowsBy(t, protocol) })
+	}
+}
+
+func shadowsBy(t *testing.T, protocol string) {
 	w, p := opened(t, 4, func(c map[string]any) {
+		c["protocol"] = protocol
 		c["shadow"] = map[string]any{"enabled": true, "desired": true, "fields": map[string]any{"fCnt": "FCntUp", "rssi": "LrrRSSI"}}
 	})
 	uplinks := func(n int) {

@@ -144,14 +144,27 @@ func (d *dialer) Open(ctx context.Context, lane int, authenticating func()) (slu
 	if d.presence != nil {
 		d.presence.begin()
 	}
-	d.shadows.serve(s)
-	switch {
-	case d.cfg.Shadow.Enabled && d.cfg.Shadow.Desired:
-		return &shadowCommander{newSubscriber(s, lane)}, nil
-	case d.downlink != nil:
-		return newSubscriber(s, lane), nil
+	if d.shadows != nil {
+		d.shadows.serve(d.shadows.publishes(s))
+	}
+	if d.takes() {
+		return d.taking(newSubscriber(s, lane)), nil
 	}
 	return s, nil
+}
+
+// takes reports whether commands are taken, from a topic or from shadows.
+func (d *dialer) takes() bool { return d.downlink != nil || d.takesFromShadows() }
+
+func (d *dialer) takesFromShadows() bool { return d.shadows != nil && d.shadows.wishes != nil }
+
+// taking has a session that takes commands from a topic take those of shadows
+// too, where there are any.
+func (d *dialer) taking(s commandSession) sluice.Session {
+	if d.takesFromShadows() {
+		return &shadowCommander{s, d}
+	}
+	return s
 }
 
 // connect opens the link of a session. authenticating may be nil.

@@ -44,6 +44,7 @@ type doctor struct {
 	failed map[string]string // steps that did not go well, with their titles
 
 	session  *session         // of the connect step
+	deaf     bool             // what shadows need to hear is not granted
 	tries    int              // CONNECTs so far
 	created  bool             // there is a thing to be deleted
 	attached bool             // and a certificate attached to it
@@ -148,6 +149,11 @@ func (e *doctor) close() {
 }
 
 func (e *doctor) steps() []step {
+	return slices.Concat(e.nearSteps(), e.linkSteps(), e.stateSteps(), e.accountSteps())
+}
+
+// nearSteps are up to the server, TLS included.
+func (e *doctor) nearSteps() []step {
 	return []step{
 		{"configuration", "Configuration complete", "", e.checkConfiguration},
 		{"region", "Region, endpoint and certificate agree", "", e.checkRegion},
@@ -156,12 +162,43 @@ func (e *doctor) steps() []step {
 		{"port", "Port opens", "name", e.openPort},
 		{"clock", "Clock", "", e.checkClock},
 		{"tls", "TLS: the server is who it says", "port", e.handshake},
+	}
+}
+
+// linkSteps are of MQTT: uplinks and commands.
+func (e *doctor) linkSteps() []step {
+	return []step{
 		{"accepted", "Certificate known and active", "certificate tls", e.connect},
 		{"connect", "CONNECT allowed", "accepted", e.connected},
 		{"persistent", "Commands kept while away", "connect", e.persist},
 		{"subscribe", "SUBSCRIBE allowed", "connect", e.subscribe},
 		{"publish", "PUBLISH allowed", "connect", e.publish},
 		{"receive", "Published and received back", "connect", e.receive},
+	}
+}
+
+// stateSteps are of presence and shadows, where they are configured.
+func (e *doctor) stateSteps() []step {
+	var list []step
+	if e.cfg.PresenceTopic != "" {
+		list = append(list, step{"presence", "Presence told", "connect", e.presence})
+	}
+	if !e.cfg.Shadow.Enabled {
+		return list
+	}
+	rest, requests := e.cfg.Protocol == protocolHTTPS, "connect"
+	if rest {
+		requests = "certificate tls"
+	}
+	if !rest || e.cfg.Shadow.Desired {
+		list = append(list, step{"shadow_subscribe", "Shadows heard", "connect", e.hearShadows})
+	}
+	return append(list, step{"shadow", "Shadows may be updated", requests, e.askShadow})
+}
+
+// accountSteps ask the AWS IoT API.
+func (e *doctor) accountSteps() []step {
+	return []step{
 		{"api", "AWS IoT API answers", "", e.reachAPI},
 		{"key", "Access key accepted", "api", e.checkKey},
 		{"endpoint", "Endpoint is this account's", "key", e.checkEndpoint},

@@ -151,7 +151,7 @@ func (e *doctor) connected(context.Context) finding {
 
 // persist tries a persistent session.
 func (e *doctor) persist(ctx context.Context) finding {
-	if e.d.downlink == nil {
+	if !e.d.takes() {
 		return skipped("This connection takes no commands.")
 	}
 	s, err := e.open(ctx, true)
@@ -229,11 +229,21 @@ func (e *doctor) send(ctx context.Context, topic string) error {
 	if err != nil {
 		return err
 	}
-	body, err := json.Marshal(map[string]any{"sluice_test": map[string]string{"id": e.random, "time": e.spec.Clock().UTC().Format(time.RFC3339)}})
-	if err != nil {
-		return err
-	}
-	m := &sluice.Message{ID: testMark + e.random, Document: body}
+	return e.sendBy(ctx, s, topic)
+}
+
+func (e *doctor) sendBy(ctx context.Context, s *session, topic string) error {
+	return e.deliver(ctx, s, topic, &sluice.Message{ID: testMark + e.random, Document: e.testDocument()})
+}
+
+// testDocument has no root that anybody could take for a report or a command.
+func (e *doctor) testDocument() []byte {
+	raw, _ := json.Marshal(map[string]any{"sluice_test": map[string]string{"id": e.random, "time": e.spec.Clock().UTC().Format(time.RFC3339)}})
+	return raw // of strings alone: it cannot fail
+}
+
+// deliver publishes a message and waits for the acknowledgement.
+func (e *doctor) deliver(ctx context.Context, s *session, topic string, m *sluice.Message) error {
 	s.slots <- struct{}{} // it is alone
 	held, err := s.publish(ctx, topic, m)
 	if !held { // else its place is given back once the acknowledgement has come
@@ -304,16 +314,16 @@ func (e *doctor) roundTrip(ctx context.Context, topic string) (finding, bool) {
 	if err := e.send(ctx, topic); err != nil {
 		return finding{}, false
 	}
-	if e.awaitTest(ctx, e.session, topic) {
+	if e.await(ctx, e.session, func(p *packets.Publish) bool { return p.Topic == topic && commandID(p) == testMark+e.random }) {
 		return well("A test message came back on " + topic + "."), true
 	}
 	return wrong("receive_denied", fmt.Sprintf("AWS took a test message on %s and granted the subscription, but sent nothing within %s.", topic, receiveTimeout),
 		"Allow iot:Receive on "+e.d.arn("topic/"+topic)+" in the certificate's policy, or on all topics that commands come on."), true
 }
 
-// awaitTest waits for the test message. What else comes is left to those whom
-// it is for.
-func (e *doctor) awaitTest(ctx context.Context, s *session, topic string) bool {
+// await waits for what is wanted. What else comes is left to those whom it is
+// for.
+func (e *doctor) await(ctx context.Context, s *session, wanted func(*packets.Publish) bool) bool {
 	t := time.NewTimer(receiveTimeout)
 	defer t.Stop()
 	for {
@@ -322,7 +332,7 @@ func (e *doctor) awaitTest(ctx context.Context, s *session, topic string) bool {
 			if p.QoS > 0 {
 				_ = s.link.acknowledge(p) // of our own subscription alone
 			}
-			if p.Topic == topic && commandID(p) == testMark+e.random {
+			if wanted(p) {
 				return true
 			}
 		case <-t.C:

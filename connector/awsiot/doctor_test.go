@@ -279,6 +279,7 @@ func wrongAtAWS() map[string]wrongness {
 func TestDoctorNames(t *testing.T) {
 	all := wrongHere()
 	maps.Copy(all, wrongAtAWS())
+	maps.Copy(all, wrongState())
 	for name, w := range all {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

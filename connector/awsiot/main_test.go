@@ -243,7 +243,7 @@ func (c *cloud) protocols() map[string]map[string]any {
 
 // TestContract holds every protocol to the contract of a connector.
 func TestContract(t *testing.T) {
-	for _, name := range []string{"SSL", "SSL at 443", "WSS", "HTTPS", "HTTPS at 443", "HTTPS by access"} {
+	for _, name := range ways() {
 		t.Run(name, func(t *testing.T) {
 			connectortest.Run(t, func(t *testing.T) connectortest.Cloud { return contractCloud(t, name) })
 		})
@@ -252,7 +252,7 @@ func TestContract(t *testing.T) {
 
 // TestContractWithShadows holds sessions to it that have more to do.
 func TestContractWithShadows(t *testing.T) {
-	for _, name := range []string{"SSL", "WSS"} {
+	for _, name := range []string{"SSL", "WSS", "HTTPS", "HTTPS by access"} {
 		t.Run(name, func(t *testing.T) {
 			connectortest.Run(t, func(t *testing.T) connectortest.Cloud {
 				return withShadows(t, contractCloud(t, name))

@@ -54,7 +54,11 @@ func (a *advisor) presenceStatements() []statement {
 	if a.cfg.PresenceTopic == "" {
 		return nil
 	}
-	s := a.allow("Presence", "iot:Publish", "topic/"+escapePolicy(a.cfg.PresenceTopic))
+	topics := []string{"topic/" + escapePolicy(a.cfg.PresenceTopic)}
+	if own := presenceTestTopic(a.cfg.PresenceTopic); a.wish.Examine && own != "" {
+		topics = append(topics, "topic/"+escapePolicy(own))
+	}
+	s := a.allow("Presence", "iot:Publish", topics...)
 	s.Action = append(s.Action, "iot:RetainPublish")
 	return []statement{s}
 }
@@ -67,15 +71,21 @@ func (a *advisor) shadowStatements() []statement {
 	if !c.Enabled {
 		return nil
 	}
+	rest := a.cfg.Protocol == protocolHTTPS
 	// A shadow's name may have a $, which a policy would take for a variable.
 	topic := func(kind, thing, operation string) string {
 		head, tail, _ := strings.Cut(c.topic("\x00", operation), "\x00")
 		return kind + head + thing + strings.ReplaceAll(tail, "$", "${$}")
 	}
 	requests, answers := []string{"update"}, []string{"update/rejected"}
-	if c.Desired {
+	switch {
+	case c.Desired && rest:
+		answers = []string{"update/delta"}
+	case c.Desired:
 		requests = append(requests, "get")
 		answers = append(answers, "get/*", "update/delta")
+	case rest:
+		answers = nil
 	}
 	var publish, subscribe, receive []string
 	for _, r := range requests {
@@ -85,9 +95,23 @@ func (a *advisor) shadowStatements() []statement {
 		subscribe = append(subscribe, topic("topicfilter/", "+", r))
 		receive = append(receive, topic("topic/", "*", r))
 	}
-	return []statement{
-		a.allow("PublishShadows", "iot:Publish", publish...),
-		a.allow("SubscribeShadows", "iot:Subscribe", subscribe...),
-		a.allow("ReceiveShadows", "iot:Receive", receive...),
+	list := []statement{a.allow("PublishShadows", "iot:Publish", publish...)}
+	if rest {
+		list = []statement{a.restStatement()}
 	}
+	if len(answers) == 0 {
+		return list
+	}
+	return append(list, a.allow("SubscribeShadows", "iot:Subscribe", subscribe...), a.allow("ReceiveShadows", "iot:Receive", receive...))
+}
+
+// restStatement is for the requests of shadows by the REST API.
+// Source of the resources: AWS IoT Developer Guide, "Device Shadow REST API".
+func (a *advisor) restStatement() statement {
+	c := a.cfg.Shadow
+	s := a.allow("UpdateShadows", "iot:UpdateThingShadow", strings.ReplaceAll(c.resource("*"), "$", "${$}"))
+	if c.Desired {
+		s.Action = append(s.Action, "iot:GetThingShadow")
+	}
+	return s
 }

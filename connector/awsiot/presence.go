@@ -92,7 +92,8 @@ func (p *presence) hold(s *session, seat *seat) bool {
 	return time.Since(since) > lastPresencePause
 }
 
-// open opens the session, with its will, and says online.
+// open opens the session, with its will, and says online. Where the Dialer
+// closes meanwhile that may have been heard, so that there is offline to say.
 func (p *presence) open() (*session, error) {
 	s := newSession(p.d, p.d.presenceID())
 	s.will = &paho.WillMessage{Retain: true, QoS: 1, Topic: p.d.cfg.PresenceTopic, Payload: p.document("offline", "lost")}
@@ -102,7 +103,7 @@ func (p *presence) open() (*session, error) {
 	if p.d.cfg.webSocket() {
 		s.endBefore(p.d.webSocketLife())
 	}
-	if err := s.retain(p.ctx, p.d.cfg.PresenceTopic, p.document("online", "")); err != nil {
+	if err := s.retain(p.ctx, p.d.cfg.PresenceTopic, p.document("online", "")); err != nil && p.ctx.Err() == nil {
 		p.d.closeInbox(s, false)
 		return nil, err
 	}

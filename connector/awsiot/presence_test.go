@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"sluice"
 	"sluice/connector/awsiot/awsiottest"
@@ -63,6 +64,19 @@ func TestPresence(t *testing.T) {
 
 	late := c.watchAs(t, "late", presenceTopic)
 	late.awaitStates(t, "offline closed")
+}
+
+// A connection that is closed while online is not acknowledged yet leaves no
+// topic that says online for ever.
+func TestPresenceClosedAtOnce(t *testing.T) {
+	c := newCloud(t, awsiottest.Options{})
+	w := c.watch(t, presenceTopic)
+	c.DelayPubacks(500 * time.Millisecond)
+	d := newPool().dial(t, 0, c.with(t, map[string]any{"presenceTopic": presenceTopic}))
+	open(t, d, 0)
+	w.awaitStates(t, "online")
+	d.Close()
+	w.awaitStates(t, "online", "offline closed")
 }
 
 // Another topic, or none, leaves no topic that says online for ever.

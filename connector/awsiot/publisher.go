@@ -38,6 +38,7 @@ type publisher struct {
 	client *http.Client
 	pace   *pacer
 	slots  chan struct{}
+	turns  *turns // of uplinks and shadows; nil: there are no shadows
 
 	ctx     context.Context //nolint:containedctx // of the requests; ends when Close has no more patience
 	cancel  func()
@@ -66,8 +67,11 @@ func (d *dialer) openPublisher(ctx context.Context, lane int, authenticating fun
 	if d.presence != nil {
 		d.presence.begin()
 	}
-	if d.downlink != nil {
-		return &commander{publisher: p, lane: lane}, nil
+	if d.shadows != nil {
+		d.shadows.serve(d.shadows.posts(p))
+	}
+	if d.takes() {
+		return d.taking(&commander{publisher: p, lane: lane}), nil
 	}
 	return p, nil
 }
@@ -76,6 +80,9 @@ func (d *dialer) newPublisher(id string, authenticating func()) *publisher {
 	p := &publisher{
 		id: id, d: d, pace: newPacer(d.o.PublishRate), slots: make(chan struct{}, publishParallel),
 		closing: make(chan struct{}), done: make(chan struct{}),
+	}
+	if d.shadows != nil {
+		p.turns = newTurns()
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	var wired sync.Once
@@ -200,6 +207,21 @@ func (p *publisher) Handle(ctx context.Context, m *sluice.Message) error {
 	if err != nil {
 		return err
 	}
+	if err := p.turn(ctx, packetSize(topic, m)); err != nil {
+		return err
+	}
+	defer func() { <-p.slots }()
+	m.Way.Write(topic, p.d.spec.Clock())
+	if err := p.publish(ctx, topic, m); err != nil {
+		return err
+	}
+	p.d.shadows.delivered(m)
+	return nil
+}
+
+// turn waits for a place in flight, which the caller gives back, and for the
+// pace.
+func (p *publisher) turn(ctx context.Context, size int) error {
 	gone := notConnected(sluice.ReasonDisconnected, nil, "The session is closed.", "")
 	select {
 	case <-p.done:
@@ -208,6 +230,8 @@ func (p *publisher) Handle(ctx context.Context, m *sluice.Message) error {
 		return gone
 	default:
 	}
+	p.turns.enter()
+	defer p.turns.leave()
 	select {
 	case p.slots <- struct{}{}:
 	case <-ctx.Done():
@@ -217,16 +241,15 @@ func (p *publisher) Handle(ctx context.Context, m *sluice.Message) error {
 	case <-p.closing:
 		return gone
 	}
-	defer func() { <-p.slots }()
-	if !p.pace.begin(ctx, packetSize(topic, m), p.done, p.closing) {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		return gone
+	if p.pace.begin(ctx, size, p.done, p.closing) {
+		p.pace.end()
+		return nil
 	}
-	p.pace.end()
-	m.Way.Write(topic, p.d.spec.Clock())
-	return p.publish(ctx, topic, m)
+	<-p.slots
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return gone
 }
 
 func (p *publisher) publish(ctx context.Context, topic string, m *sluice.Message) error {

@@ -222,7 +222,7 @@ const schema = `{
       "type": "object",
       "additionalProperties": false,
       "title": "Device shadows",
-      "description": "Whether the AWS IoT shadow of a device's thing tells its latest values, and whether commands are taken from it. An update of a shadow is a publish of the session like an uplink, and uplinks go first. Protocol SSL or WSS.",
+      "description": "Whether the AWS IoT shadow of a device's thing tells its latest values, and whether commands are taken from it. An update of a shadow counts as a publish of the session like an uplink, and uplinks go first. Under HTTPS it goes by AWS's REST API.",
       "properties": {
         "enabled": {
           "type": "boolean",

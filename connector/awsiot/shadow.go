@@ -36,10 +36,12 @@ func isShadowTopic(topic string) bool { return strings.HasPrefix(topic, shadowPr
 // and one that is lost is made good by the next uplink.
 //
 // The requests go out through the sessions of the pool, after the uplinks that
-// wait there. The answers that matter come over a link of their own.
+// wait there. The answers that matter come over a link of their own; where the
+// sessions are those of HTTPS, only deltas do.
 type shadows struct {
 	d     *dialer
 	cfg   shadowConfig
+	rest  bool // the requests go by the REST API
 	queue *shadowQueue
 	names *thingNames
 
@@ -60,7 +62,7 @@ func newShadows(d *dialer) (*shadows, error) {
 	if !d.cfg.Shadow.Enabled {
 		return nil, nil //nolint:nilnil // its methods take nil
 	}
-	h := &shadows{d: d, cfg: d.cfg.Shadow, open: newOpenSessions()}
+	h := &shadows{d: d, cfg: d.cfg.Shadow, rest: d.cfg.Protocol == protocolHTTPS, open: newOpenSessions()}
 	h.queue = newShadowQueue(d.o.ShadowSpacing, d.o.PubackTimeout, h.tellSilent)
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	if h.cfg.Desired {
@@ -80,24 +82,22 @@ func (h *shadows) close() {
 	h.all.Wait()
 }
 
-// serve lets a session carry requests, as long as its link is up.
-func (h *shadows) serve(s *session) {
-	if h == nil {
-		return
-	}
+// serve lets a session carry requests, as long as it is up.
+func (h *shadows) serve(p *porter) {
 	h.once.Do(func() {
 		h.all.Go(func() { h.queue.dispatch(h.ctx) })
-		seat := h.d.desks.join(h.linkKey()) // before the session of a configuration before is ended
-		h.all.Go(func() { h.listen(h.ctx, seat) })
+		if h.rest {
+			h.queue.listen(true) // the answers come with the requests
+		}
+		if len(h.filters()) > 0 {
+			seat := h.d.desks.join(h.linkKey()) // before the session of a configuration before is ended
+			h.all.Go(func() { h.listen(h.ctx, seat) })
+		}
 		if h.wishes != nil {
 			h.all.Go(func() { h.settleAll(h.ctx) })
 		}
 	})
-	h.open.add(1)
-	h.all.Go(func() {
-		defer h.open.add(-1)
-		h.work(s)
-	})
+	h.all.Go(func() { h.employ(p) })
 }
 
 // delivered takes a message that the cloud has acknowledged. It does not block.

@@ -338,7 +338,7 @@ func TestShadowSettings(t *testing.T) {
 		"name":         {shadow: map[string]any{"enabled": true, "name": "a b"}, barred: []string{"shadow.name"}},
 		"path":         {shadow: map[string]any{"enabled": true, "fields": map[string]any{"x": "a..b"}}, barred: []string{"shadow.fields.x"}},
 		"own":          {shadow: map[string]any{"enabled": true, "desired": true, "fields": map[string]any{"downlink": "FPort"}}, barred: []string{"shadow.fields.downlink"}},
-		"HTTPS":        {shadow: map[string]any{"enabled": true}, common: map[string]any{"protocol": "HTTPS"}, barred: []string{"shadow.enabled"}},
+		"HTTPS":        {shadow: map[string]any{"enabled": true, "desired": true}, common: map[string]any{"protocol": "HTTPS"}},
 		"no reports":   {shadow: map[string]any{"enabled": true, "desired": true}, common: map[string]any{"downlinkReports": "rejected"}, barred: []string{"shadow.desired"}},
 		"no downlinks": {shadow: map[string]any{"enabled": true, "desired": true}, common: map[string]any{"downlinkEnabled": false, "sendMetadata": true}, barred: []string{"shadow.desired", "shadow.desired"}},
 	} {

@@ -84,11 +84,18 @@ func (q *shadowQueue) wish(e *shadowEntry, now time.Time) {
 	q.nextAsk = e.askAt.Add(askSpacing)
 }
 
+// wishAgain has a shadow read that was asked for in vain, after what is to be
+// reported meanwhile: that may well be taken.
+func (q *shadowQueue) wishAgain(e *shadowEntry) {
+	q.wish(e, time.Now())
+	e.askAt = later(e.askAt, e.free.Add(q.spacing))
+}
+
 // unanswered has a shadow asked for again, later and later.
-func (q *shadowQueue) unanswered(e *shadowEntry, now time.Time) {
+func (q *shadowQueue) unanswered(e *shadowEntry) {
 	e.asked = time.Time{}
 	e.backOff(1)
-	q.wish(e, now)
+	q.wishAgain(e)
 	if e.asks++; e.asks == shadowAsks {
 		q.silent(e.device)
 	}
@@ -114,8 +121,8 @@ func (q *shadowQueue) answered(device string, payload []byte, again bool, jitter
 	}
 	e.asked = time.Time{}
 	if again {
-		q.wish(e, time.Now())
 		e.backOff(jitter)
+		q.wishAgain(e)
 		q.touch(e)
 		return shadowAnswer{}, false
 	}

@@ -62,9 +62,6 @@ func (c *config) checkShadow(warn, bad *findings) {
 	if !s.Reported && !s.Desired {
 		warn.add("shadow.enabled", "Shadows are enabled, but nothing is reported and nothing taken.")
 	}
-	if c.Protocol == protocolHTTPS {
-		bad.add("shadow.enabled", "Shadows need the protocol SSL or WSS.")
-	}
 	c.checkDesired(bad)
 }
 

@@ -24,6 +24,7 @@ const (
 // wishes are what is known of the commands that shadows desire. What was taken
 // lies in the journal, and what is done with in the shadow; this saves asking.
 type wishes struct {
+	handing sync.Mutex // of who sends to answers
 	answers chan shadowAnswer
 
 	mu      sync.Mutex
@@ -168,6 +169,8 @@ func tokenOf(payload []byte) string { return gjson.GetBytes(payload, "clientToke
 // settleLater hands an answer to those who wait for it. It does not block:
 // where there is no room the shadow is asked for again.
 func (h *shadows) settleLater(device string, payload []byte, again bool) {
+	h.wishes.handing.Lock()
+	defer h.wishes.handing.Unlock()
 	again = again || len(h.wishes.answers) == cap(h.wishes.answers) // nobody else sends
 	if a, ok := h.queue.answered(device, payload, again, h.d.o.Rand()); ok {
 		h.wishes.answers <- a
@@ -321,7 +324,15 @@ func (w *wishes) rise(owner *shadowCommander) *shadowDesk {
 // shadowCommander is a session of a connection that takes commands from shadows, and
 // from a topic where there is one.
 type shadowCommander struct {
-	*subscriber
+	commandSession
+	d *dialer
+}
+
+// commandSession is a session that takes commands from a topic.
+type commandSession interface {
+	sluice.Session
+	sluice.Subscriber
+	sluice.Ender
 }
 
 var (
@@ -343,7 +354,7 @@ func (c *shadowCommander) Subscribe(ctx context.Context, take func(ctx context.C
 		return take(ctx, cmd)
 	}
 	if c.d.downlink != nil {
-		if err := c.subscriber.Subscribe(ctx, inTurn); err != nil {
+		if err := c.commandSession.Subscribe(ctx, inTurn); err != nil {
 			return err
 		}
 	}
@@ -356,7 +367,7 @@ func (c *shadowCommander) Subscribe(ctx context.Context, take func(ctx context.C
 // Close lets the command that is being taken finish, and closes the session.
 func (c *shadowCommander) Close(ctx context.Context) error {
 	c.leave(ctx)
-	return c.subscriber.Close(ctx)
+	return c.commandSession.Close(ctx)
 }
 
 // End is Close, after which AWS keeps nothing for the link of the shadows.
@@ -366,7 +377,7 @@ func (c *shadowCommander) End(ctx context.Context) error {
 	w.forget = true
 	w.mu.Unlock()
 	c.leave(ctx)
-	return c.subscriber.End(ctx)
+	return c.commandSession.End(ctx)
 }
 
 func (c *shadowCommander) leave(ctx context.Context) {

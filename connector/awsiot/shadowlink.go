@@ -25,13 +25,22 @@ const (
 // update/accepted among them: it would come once for each update, at most 100
 // a second, and the acknowledgement of the publish and update/rejected tell
 // what there is to know.
+//
+// By the REST API all answers come with the requests.
 func (h *shadows) filters() []paho.SubscribeOptions {
+	delta := paho.SubscribeOptions{Topic: h.cfg.topic("+", "update/delta"), QoS: 1}
+	switch {
+	case h.rest && h.wishes == nil:
+		return nil
+	case h.rest:
+		return []paho.SubscribeOptions{delta}
+	}
 	list := []paho.SubscribeOptions{{Topic: h.cfg.topic("+", "update/rejected")}}
 	if h.wishes != nil {
 		list = append(list,
 			paho.SubscribeOptions{Topic: h.cfg.topic("+", "get/accepted")},
 			paho.SubscribeOptions{Topic: h.cfg.topic("+", "get/rejected")},
-			paho.SubscribeOptions{Topic: h.cfg.topic("+", "update/delta"), QoS: 1})
+			delta)
 	}
 	return list
 }
@@ -74,9 +83,9 @@ func (h *shadows) listen(ctx context.Context, seat *seat) {
 			continue
 		}
 		opened := time.Now()
-		h.queue.listen(true)
+		h.hearing(true)
 		h.hear(ctx, in, seat)
-		h.queue.listen(false)
+		h.hearing(false)
 		h.d.closeInbox(in, ctx.Err() != nil && h.wishes != nil && h.wishes.forgotten() && seat.alone())
 		seat.free()
 		if seat.giveWay().Err() != nil {
@@ -88,6 +97,13 @@ func (h *shadows) listen(ctx context.Context, seat *seat) {
 		if !sleep(ctx, h.jittered(pause), nil, nil) {
 			return
 		}
+	}
+}
+
+// hearing says whether answers can be heard, where they come over the link.
+func (h *shadows) hearing(on bool) {
+	if !h.rest {
+		h.queue.listen(on)
 	}
 }
 
@@ -243,7 +259,10 @@ func (h *shadows) tellRefused(operation, device string, r shadowRejection) {
 // tellDeaf tells that answers cannot be heard.
 func (h *shadows) tellDeaf(err error) {
 	f := &sluice.Failure{Reason: sluice.ReasonOf(err), Message: "The answers of shadows are not heard. ", Hint: h.subscribeHint()}
-	if h.wishes != nil {
+	switch {
+	case h.rest:
+		f.Message = "No commands are taken from shadows. "
+	case h.wishes != nil:
 		f.Message = "The answers of shadows are not heard, and no commands are taken from them. "
 	}
 	f.Message += message(err)
@@ -257,7 +276,7 @@ func (h *shadows) tellNotKept(cause error) {
 		Reason: sluice.ReasonNotAuthorized,
 		Message: h.d.host + " does not allow a persistent session, so what a shadow desires while this connection is interrupted is found out after " +
 			"the next uplink of its device. " + message(cause),
-		Hint: "Allow iot:Connect on " + h.d.arn("client/"+h.linkID()) + " in the certificate's policy; where it has a condition on " +
+		Hint: "Allow iot:Connect on " + h.d.arn("client/"+h.linkID()) + " in " + h.d.policy() + "; where it has a condition on " +
 			"iot:ConnectAttributes, that condition must allow PersistentConnect.",
 	})
 }
@@ -270,5 +289,5 @@ func (h *shadows) subscribeHint() string {
 		topics = append(topics, h.d.arn("topic/"+strings.ReplaceAll(f.Topic, "+", "*")))
 	}
 	return "Allow iot:Connect on " + h.d.arn("client/"+h.linkID()) + ", iot:Subscribe on " + strings.Join(filters, ", ") +
-		" and iot:Receive on " + strings.Join(topics, ", ") + " in the certificate's policy."
+		" and iot:Receive on " + strings.Join(topics, ", ") + " in " + h.d.policy() + "."
 }

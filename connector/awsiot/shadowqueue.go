@@ -206,7 +206,7 @@ func (q *shadowQueue) take(now time.Time) (*shadowEntry, time.Duration) {
 			q.underway++
 			return e, 0
 		case !e.asked.IsZero():
-			q.unanswered(e, now)
+			q.unanswered(e)
 		case e.ask:
 			e.free = now
 		default:
@@ -226,6 +226,14 @@ type shadowRequest struct {
 	get   bool
 	body  []byte
 	token string
+}
+
+// operation is what is requested, as topics name it.
+func (r *shadowRequest) operation() string {
+	if r.get {
+		return "get"
+	}
+	return "update"
 }
 
 // begin is the request of an entry that was taken, as of now; false where there
@@ -260,7 +268,7 @@ func (q *shadowQueue) end(e *shadowEntry, r shadowRequest, again bool, after tim
 	switch {
 	case r.get && again:
 		e.asked = time.Time{}
-		q.wish(e, time.Now())
+		q.wishAgain(e)
 	case again:
 		q.restore(e)
 	default:

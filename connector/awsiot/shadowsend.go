@@ -3,6 +3,8 @@ package awsiot
 import (
 	"context"
 	"errors"
+	"strings"
+	"sync"
 	"sync/atomic"
 
 	"sluice"
@@ -34,49 +36,106 @@ func (t *turns) leave() {
 	}
 }
 
-// await waits until no uplink waits; false where something ends before.
-func (t *turns) await(ctx context.Context, s *session) bool {
-	for t.uplinks.Load() > 0 {
+// porter is a session of the pool as the shadows see it: it carries requests
+// while it has nothing else to do.
+type porter struct {
+	turns   *turns
+	slots   chan struct{}   // one for each request that is under way
+	lost    <-chan struct{} // closed when the session is lost
+	closing <-chan struct{} // closed when it is closed
+	hands   int             // how many requests it carries at once
+
+	// send makes a request, at the pace of the session, and waits until AWS has
+	// it. held says that its place is not free yet; see session.publish.
+	send func(ctx context.Context, device string, r *shadowRequest) (held bool, err error)
+}
+
+// quiet waits until no uplink waits; false where something ends before.
+func (p *porter) quiet(ctx context.Context) bool {
+	for p.turns.uplinks.Load() > 0 {
 		select {
-		case <-t.quiet:
+		case <-p.turns.quiet:
 		case <-ctx.Done():
 			return false
-		case <-s.link.lost:
+		case <-p.lost:
 			return false
-		case <-s.closing:
+		case <-p.closing:
 			return false
 		}
 	}
 	return true
 }
 
+// slot takes a place in flight; false where something ends before, or an uplink
+// has come meanwhile.
+func (p *porter) slot(ctx context.Context) bool {
+	select {
+	case p.slots <- struct{}{}:
+	case <-ctx.Done():
+		return false
+	case <-p.lost:
+		return false
+	case <-p.closing:
+		return false
+	}
+	if p.turns.uplinks.Load() > 0 {
+		<-p.slots
+		return false
+	}
+	return true
+}
+
+// publishes has a session of MQTT carry requests, one after another.
+func (h *shadows) publishes(s *session) *porter {
+	return &porter{
+		turns: s.turns, slots: s.slots, lost: s.link.lost, closing: s.closing, hands: 1,
+		send: func(ctx context.Context, device string, r *shadowRequest) (bool, error) {
+			return s.publish(ctx, h.cfg.topic(r.thing, r.operation()), &sluice.Message{ID: r.token, Kind: kindShadow, DevEUI: device, Document: r.body})
+		},
+	}
+}
+
+// kindShadow marks a request to a shadow among the messages of a session.
+const kindShadow = sluice.Kind("shadow")
+
+// employ has a session carry requests until it is lost or closed.
+func (h *shadows) employ(p *porter) {
+	h.open.add(1)
+	defer h.open.add(-1)
+	var hands sync.WaitGroup
+	for range p.hands {
+		hands.Go(func() { h.work(p) })
+	}
+	hands.Wait()
+}
+
 // work carries requests over a session, one after another, while nothing else
-// is to be sent, until its link is lost or closed.
-func (h *shadows) work(s *session) {
-	for s.turns.await(h.ctx, s) {
+// is to be sent, until it is lost or closed.
+func (h *shadows) work(p *porter) {
+	for p.quiet(h.ctx) {
 		select {
 		case e := <-h.queue.jobs:
-			h.carry(s, e)
+			h.carry(p, e)
 		case <-h.ctx.Done():
 			return
-		case <-s.link.lost:
+		case <-p.lost:
 			return
-		case <-s.closing:
+		case <-p.closing:
 			return
 		}
 	}
 }
 
 // carry makes the request of a device.
-func (h *shadows) carry(s *session, e *shadowEntry) {
-	if s.turns.uplinks.Load() > 0 || !s.slot(h.ctx) {
+func (h *shadows) carry(p *porter, e *shadowEntry) {
+	if p.turns.uplinks.Load() > 0 || !p.slot(h.ctx) {
 		h.queue.giveBack(e)
 		return
 	}
 	held := false
 	defer func() {
 		if !held {
-			<-s.slots
+			<-p.slots
 		}
 	}()
 	r, ok := h.queue.begin(e, h.newToken())
@@ -84,33 +143,13 @@ func (h *shadows) carry(s *session, e *shadowEntry) {
 		h.queue.giveBack(e)
 		return
 	}
-	operation := "update"
-	if r.get {
-		operation = "get"
-	}
-	topic := h.cfg.topic(r.thing, operation)
 	var err error
-	held, err = s.publish(h.ctx, topic, &sluice.Message{ID: r.token, Kind: kindShadow, DevEUI: e.device, Document: r.body})
-	h.judge(e, r, topic, err)
+	held, err = p.send(h.ctx, e.device, &r)
+	h.judge(e, r, err)
 }
 
-// kindShadow marks a request to a shadow among the messages of a session.
-const kindShadow = sluice.Kind("shadow")
-
-// slot takes a place in flight.
-func (s *session) slot(ctx context.Context) bool {
-	select {
-	case s.slots <- struct{}{}:
-		return true
-	case <-ctx.Done():
-	case <-s.link.lost:
-	case <-s.closing:
-	}
-	return false
-}
-
-// judge says what becomes of a request that was published, or was not.
-func (h *shadows) judge(e *shadowEntry, r shadowRequest, topic string, err error) {
+// judge says what becomes of a request that was made, or was not.
+func (h *shadows) judge(e *shadowEntry, r shadowRequest, err error) {
 	f, ok := errors.AsType[*sluice.Failure](err)
 	switch {
 	case err == nil:
@@ -119,7 +158,7 @@ func (h *shadows) judge(e *shadowEntry, r shadowRequest, topic string, err error
 	case !ok: // the end
 		h.queue.end(e, r, true, 0)
 	case f.Reason == sluice.ReasonNotAuthorized:
-		h.pause(f, topic)
+		h.pause(f, r)
 		h.queue.end(e, r, true, 0)
 	case f.Verdict == sluice.NotConnected:
 		if h.lost.Add(1) >= lostToShadows {
@@ -127,7 +166,7 @@ func (h *shadows) judge(e *shadowEntry, r shadowRequest, topic string, err error
 			h.pause(&sluice.Failure{
 				Reason:  sluice.ReasonDisconnected,
 				Message: "Links were lost again and again in the middle of an update of a shadow, which may be the cause. The last: " + f.Message,
-			}, topic)
+			}, r)
 		}
 		h.queue.end(e, r, true, 0)
 	case f.Verdict == sluice.Permanent:
@@ -139,18 +178,28 @@ func (h *shadows) judge(e *shadowEntry, r shadowRequest, topic string, err error
 }
 
 // pause lets the shadows rest for a while and tells why.
-func (h *shadows) pause(cause *sluice.Failure, topic string) {
+func (h *shadows) pause(cause *sluice.Failure, r shadowRequest) {
 	h.queue.hold(deniedShadowPause)
 	h.tell("pause", "", &sluice.Failure{
 		Reason:  cause.Reason,
 		Message: "No shadow is updated for the next " + deniedShadowPause.String() + ". " + cause.Message,
-		Hint:    "Allow iot:Publish on " + h.d.arn("topic/"+h.cfg.topic("*", "update")) + h.getHint() + " in the certificate's policy. The topic was " + topic + ".",
+		Hint:    h.requestHint() + " It was the thing " + r.thing + ".",
 	})
 }
 
-func (h *shadows) getHint() string {
-	if h.wishes == nil {
-		return ""
+// requestHint names what the requests need.
+func (h *shadows) requestHint() string {
+	var needs []string
+	if h.rest {
+		needs = []string{"iot:UpdateThingShadow"}
+		if h.wishes != nil {
+			needs = append(needs, "iot:GetThingShadow")
+		}
+		return "Allow " + strings.Join(needs, " and ") + " on " + h.d.arn(h.cfg.resource("*")) + " in " + h.d.policy() + "."
 	}
-	return " and " + h.d.arn("topic/"+h.cfg.topic("*", "get"))
+	needs = []string{h.d.arn("topic/" + h.cfg.topic("*", "update"))}
+	if h.wishes != nil {
+		needs = append(needs, h.d.arn("topic/"+h.cfg.topic("*", "get")))
+	}
+	return "Allow iot:Publish on " + strings.Join(needs, " and ") + " in " + h.d.policy() + "."
 }

@@ -20,6 +20,7 @@ type shadowService struct {
 
 	mu       sync.Mutex
 	delay    time.Duration
+	refusal  *shadow.Error      // of every request; nil: none
 	inFlight map[string]int     // by thing
 	requests map[string]*bucket // by thing
 
@@ -135,6 +136,12 @@ func checkShadowNames(id shadow.ID, now time.Time) *shadow.Error {
 }
 
 func (s *shadowService) do(id shadow.ID, op string, payload []byte) (shadow.Answers, *shadow.Error) {
+	s.mu.Lock()
+	refusal := s.refusal
+	s.mu.Unlock()
+	if refusal != nil {
+		return shadow.Answers{}, shadow.Reject(refusal.Code, refusal.Message, payload, s.clock())
+	}
 	switch op {
 	case opUpdate:
 		return s.store.Update(id, payload)
@@ -220,6 +227,16 @@ func (s *Server) DelayShadows(d time.Duration) {
 	s.shadows.mu.Lock()
 	defer s.shadows.mu.Unlock()
 	s.shadows.delay = d
+}
+
+// RejectShadows has every request to a shadow rejected so; with code 0 none is.
+func (s *Server) RejectShadows(code int, message string) {
+	s.shadows.mu.Lock()
+	defer s.shadows.mu.Unlock()
+	s.shadows.refusal = nil
+	if code != 0 {
+		s.shadows.refusal = &shadow.Error{Code: code, Message: message}
+	}
 }
 
 // Shadow returns the document of a shadow, named or, with "", classic.

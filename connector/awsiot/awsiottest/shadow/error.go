@@ -46,6 +46,12 @@ func NewError(code int, message string, now time.Time) *Error {
 	return newError(code, message).at(now)
 }
 
+// Reject is an error for a request that is refused whatever it asks for.
+func Reject(code int, message string, request []byte, now time.Time) *Error {
+	token, _ := parseToken(request)
+	return newError(code, message).with(token).at(now)
+}
+
 func tooLarge() *Error { return newError(413, "The payload exceeds the maximum size allowed") }
 
 // noShadow names a named shadow as users' logs show it, with the thing before
