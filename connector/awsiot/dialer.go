@@ -34,6 +34,7 @@ type dialer struct {
 	uplink   *topic
 	downlink *topic // nil: no commands
 
+	inflow   *inflow   // of commands
 	registry *registry // nil: things are not looked at
 	presence *presence // nil: whether we are online is not told
 	shadows  *shadows  // nil: there are none
@@ -49,13 +50,14 @@ var (
 	_ sluice.Pacer     = (*dialer)(nil)
 	_ sluice.Grower    = (*dialer)(nil)
 	_ sluice.Sharer    = (*dialer)(nil)
+	_ sluice.Gauger    = (*dialer)(nil)
 	_ sluice.Refresher = (*dialer)(nil)
 )
 
 func newDialer(o Options, at *desks, in *accounts, spec sluice.DialerSpec) (*dialer, error) {
 	cfg := readConfig(spec.Connection.Configuration)
 	cfg.CreateDevices = spec.Common.CreateDevices
-	d := &dialer{o: o, desks: at, spec: spec, cfg: cfg, told: map[string]time.Time{}}
+	d := &dialer{o: o, desks: at, spec: spec, cfg: cfg, inflow: newInflow(), told: map[string]time.Time{}}
 	if d.spec.Clock == nil {
 		d.spec.Clock = time.Now
 	}
