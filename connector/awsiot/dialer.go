@@ -236,21 +236,24 @@ const tellAgain = 10 * time.Minute
 
 // tell records an event, unless one of its kind was just told.
 func (d *dialer) tell(level sluice.Level, t sluice.EventType, label, kind, devEUI string, f *sluice.Failure) {
-	key := string(t) + " " + kind
+	if !d.toldBefore(string(t) + " " + kind) {
+		d.record(level, t, label, devEUI, f)
+	}
+}
+
+// toldBefore reports whether an event was just told, and notes that it is.
+func (d *dialer) toldBefore(key string) bool {
 	now := d.spec.Clock()
 	d.mu.Lock()
-	last, ok := d.told[key]
-	again := ok && now.Sub(last) < tellAgain
-	if !again {
-		d.told[key] = now
+	defer d.mu.Unlock()
+	if last, ok := d.told[key]; ok && now.Sub(last) < tellAgain {
+		return true
 	}
+	d.told[key] = now
 	if len(d.told) > 10000 {
 		clear(d.told) // kinds may name devices; better told twice than kept for ever
 	}
-	d.mu.Unlock()
-	if !again {
-		d.record(level, t, label, devEUI, f)
-	}
+	return false
 }
 
 // record records an event.
