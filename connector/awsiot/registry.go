@@ -49,16 +49,16 @@ type registry struct {
 
 	created, absent, deleted *gatherer // tell of things
 
-	mu        sync.Mutex
-	jobs      map[string]*job      // by DevEUI
-	names     map[string]*job      // by the names of their things
-	closed    bool                 //
-	missing   map[string]time.Time // things that are not there, and when that was seen
-	changed   map[string]time.Time // when attributes were changed last
-	causes    map[string]*cause    // of what fails, by kind
-	owners    map[uint64]uint64    // the devices by hashes of their things' names; nil where those are plain
-	scanning  bool
-	scanNext  map[string]time.Time // no list before, by its action
+	mu       sync.Mutex
+	jobs     map[string]*job      // by DevEUI
+	names    map[string]*job      // by the names of their things
+	closed   bool                 //
+	missing  map[string]time.Time // things that are not there, and when that was seen
+	changed  map[string]time.Time // when attributes were changed last
+	causes   map[string]*cause    // of what fails, by kind
+	owners   map[uint64]uint64    // the devices by hashes of their things' names; nil where those are plain
+	scanning bool
+	scanNext map[string]time.Time // no list before, by its action
 }
 
 // job is the registration of one device.
