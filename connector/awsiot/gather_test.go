@@ -2,6 +2,7 @@ package awsiot
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,9 +14,12 @@ import (
 // when they are few again they are told one by one again.
 func TestGatherer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex // sums are told by a timer
 		var told []string
 		began := time.Now()
 		note := func(format string, args ...any) {
+			mu.Lock()
+			defer mu.Unlock()
 			told = append(told, fmt.Sprintf("%s ", time.Since(began))+fmt.Sprintf(format, args...))
 		}
 		g := &gatherer{
@@ -33,6 +37,8 @@ func TestGatherer(t *testing.T) {
 		want := func(what string, want ...string) {
 			t.Helper()
 			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
 			if diff := cmp.Diff(want, told); diff != "" {
 				t.Errorf("%s (-want +got): %s", what, diff)
 			}
@@ -58,10 +64,11 @@ func TestGatherer(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		want("few again", "33s 1021 t1021", "33s 1022 t1022")
 		add(8)
-		if len(told) != 8 {
-			t.Errorf("%v", told)
+		var last []string
+		for i := range 8 {
+			last = append(last, fmt.Sprintf("33s %d t%d", 1023+i, 1023+i))
 		}
-		told = nil
+		want("one by one", last...)
 		add(12)
 		want("they are too many for this while")
 		g.close()
