@@ -78,6 +78,9 @@ type Status struct {
 	// Size how many it may have.
 	Wanted int
 	Size   int
+	// CommandRate is how many commands a second the cloud has sent the busiest
+	// session lately; 0 where that is not known.
+	CommandRate float64
 }
 
 // SessionStatus is how one session stands.

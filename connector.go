@@ -69,7 +69,7 @@ type DialerSpec struct {
 // sessions share (the registry client, what is known of things) lives here.
 //
 // A Dialer may also be a [Preparer], a [Prober], a [Pacer], a [Refresher], a
-// [Grower] and a [Sharer].
+// [Grower], a [Sharer] and a [Gauger].
 type Dialer interface {
 	// Size is how many sessions the pool has, at most where it is a [Grower].
 	Size() int
@@ -151,6 +151,12 @@ type Grower interface {
 // With 1, any one session is subscribed.
 type Sharer interface {
 	Shares() int
+}
+
+// Gauger is an optional ability of a [Dialer]: to tell how many commands a
+// second the cloud has sent the busiest of its sessions, over the last seconds.
+type Gauger interface {
+	CommandRate() float64
 }
 
 // Subscriber is an optional ability of a [Session]: to receive commands.

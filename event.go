@@ -35,6 +35,7 @@ const (
 	EventDownlinkIgnored     EventType = "downlink.ignored"
 	EventDownlinkExpired     EventType = "downlink.expired"
 	EventDownlinkRedelivered EventType = "downlink.redelivered" // came again from the cloud, and is one
+	EventDownlinkNearLimit   EventType = "downlink.near_limit"  // they come near what the cloud sends one session
 	EventThingCreated        EventType = "thing.created"
 	EventThingFailed         EventType = "thing.failed"
 	EventThingMissing        EventType = "thing.missing"

@@ -40,11 +40,13 @@ type Counters struct {
 // none of queued, rejected and expired wait for the network server; after a
 // crash, what was counted in the minutes before it is missing.
 type Commands struct {
-	Received    uint64 `json:"received" doc:"Taken from the cloud, each once."`
-	Queued      uint64 `json:"queued" doc:"Taken by the network server."`
-	Rejected    uint64 `json:"rejected" doc:"Refused for good, by the network server or by Sluice."`
-	Expired     uint64 `json:"expired" doc:"Their ValidityTime passed before the network server took them."`
-	Redelivered uint64 `json:"redelivered" doc:"Came again from the cloud around a reconnect, and were sent once. Not in received."`
+	Received uint64 `json:"received" doc:"Taken from the cloud, each once."`
+	Queued   uint64 `json:"queued" doc:"Taken by the network server."`
+	Rejected uint64 `json:"rejected" doc:"Refused for good, by the network server or by Sluice."`
+	Expired  uint64 `json:"expired" doc:"Their ValidityTime passed before the network server took them."`
+	// Rate is filled in by the API.
+	Rate        float64 `json:"rate" doc:"How many a second the cloud has sent the busiest session that takes them, over the last 5 seconds; 0 where that is not known. AWS sends one at most 100."`
+	Redelivered uint64  `json:"redelivered" doc:"Came again from the cloud around a reconnect, and were sent once. Not in received."`
 }
 
 // Window is what happened between two times. Its law is
@@ -106,6 +108,7 @@ func (s *server) getMetrics(_ context.Context, in *connectionInput) (*metricsOut
 	m.LastDay.Points = orEmpty(m.LastDay.Points)
 	m.Sessions = []SessionView{}
 	status, _ := s.Supervisor.Status(c.ID)
+	m.Commands.Rate = status.CommandRate
 	for _, session := range status.Sessions {
 		m.Sessions = append(m.Sessions, viewSession(session))
 	}

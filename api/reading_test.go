@@ -133,7 +133,7 @@ func TestMetrics(t *testing.T) {
 			Points:   []api.Point{{Time: api.At(now.Add(-time.Minute)), Received: 6, Delivered: 5, Pending: 2}},
 		},
 	}
-	h.supervisor.status["1"] = sluice.Status{Sessions: []sluice.SessionStatus{{ID: "sluice-1-0", Opened: now, Delivered: 5, Rate: 2, InFlight: 1}}}
+	h.supervisor.status["1"] = sluice.Status{Sessions: []sluice.SessionStatus{{ID: "sluice-1-0", Opened: now, Delivered: 5, Rate: 2, InFlight: 1}}, CommandRate: 96.4}
 	v := h.do("GET", "/connections/1/metrics", "").want(http.StatusOK).json()
 	equal(t, v["connectionId"], any("1"))
 	equal(t, v["total"], any(map[string]any{
@@ -141,6 +141,7 @@ func TestMetrics(t *testing.T) {
 	}))
 	equal(t, v["duplicates"], any(3.0))
 	equal(t, []any{v["quarantined"], v["retried"], v["quarantineDropped"]}, []any{4.0, 5.0, 6.0})
+	equal(t, v["commands"].(map[string]any)["rate"], any(96.4))
 	equal(t, v["sessions"], any([]any{map[string]any{
 		"id": "sluice-1-0", "opened": "2026-03-01T12:00:00.120Z", "delivered": 5.0, "rate": 2.0, "inFlight": 1.0,
 	}}))

@@ -157,7 +157,7 @@ func (a *App) logEvent(e sluice.Event) {
 	case sluice.LevelError:
 		level = slog.LevelError
 	}
-	if e.Type == sluice.EventThingCreated {
+	if e.Type == sluice.EventThingCreated && e.DevEUI != "" {
 		level = slog.LevelDebug
 	}
 	var more []any

@@ -19,7 +19,7 @@ type collector struct {
 	state, applied, downlinks, downlinksPending       *prometheus.Desc
 	expires, commandsIn, commandsAgain                *prometheus.Desc
 	replayed, waysDropped                             *prometheus.Desc
-	quarantined, retried, dropped                     *prometheus.Desc
+	quarantined, retried, dropped, commandRate        *prometheus.Desc
 }
 
 func (a *App) prometheus() http.Handler {
@@ -54,6 +54,7 @@ func newCollector(a *App) *collector {
 		expires:          desc("sluice_connection_certificate_expires_seconds", "When the connection's certificate expires, in Unix time.", connection, nil),
 		commandsIn:       desc("sluice_connection_downlinks_received_total", "Commands taken from the connection's cloud.", connection, nil),
 		commandsAgain:    desc("sluice_connection_downlinks_redelivered_total", "Commands that came again from the cloud, and were sent once.", connection, nil),
+		commandRate:      desc("sluice_connection_downlinks_per_second", "Commands that the cloud has sent the busiest of the connection's sessions, a second, over the last 5. AWS sends one 100.", connection, nil),
 		downlinks:        desc("sluice_connection_downlinks_total", "Commands of the connection that are over, by outcome.", with("outcome"), nil),
 		waysDropped:      desc("sluice_ways_dropped_total", "Messages whose way was not written, because they came faster than that.", nil, nil),
 		downlinksPending: desc("sluice_downlinks_pending", "Commands that wait for the network servers.", nil, nil),
@@ -114,6 +115,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		gauge(c.opened, float64(len(status.Sessions)), id, name)
 		gauge(c.wanted, float64(status.Wanted), id, name)
 		gauge(c.most, float64(status.Size), id, name)
+		gauge(c.commandRate, status.CommandRate, id, name)
 		gauge(c.applied, oneIf(status.Applied), id, name)
 		for _, s := range []sluice.State{
 			sluice.StateClosed, sluice.StateOpening, sluice.StateAuthenticating,

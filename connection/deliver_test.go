@@ -191,6 +191,22 @@ func TestPace(t *testing.T) {
 	}
 }
 
+// How fast commands come is what the Dialer in force says.
+func TestCommandRate(t *testing.T) {
+	run(t, func(t *testing.T, b *bench) {
+		b.set(func(w *world) { w.wrap = func(d *fakeDialer) sluice.Dialer { return gaugedDialer{d} } })
+		b.apply(connection(1, ""))
+		b.wantState(sluice.StateOpened)
+		if s, _ := b.Status("8"); s.CommandRate != 96 {
+			t.Errorf("%v commands a second", s.CommandRate)
+		}
+	})
+}
+
+type gaugedDialer struct{ *fakeDialer }
+
+func (gaugedDialer) CommandRate() float64 { return 96 }
+
 type pacedDialer struct {
 	*fakeDialer
 	pace float64

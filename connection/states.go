@@ -192,6 +192,9 @@ func (r *runner) status() sluice.Status {
 	s.Sessions = []sluice.SessionStatus{}
 	if p := r.serving.Load(); p != nil {
 		s.Sessions = p.lanes.status()
+		if g, ok := p.dialer.(sluice.Gauger); ok {
+			s.CommandRate = g.CommandRate()
+		}
 	}
 	return s
 }

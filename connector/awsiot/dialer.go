@@ -34,6 +34,7 @@ type dialer struct {
 	uplink   *topic
 	downlink *topic // nil: no commands
 
+	inflow   *inflow   // of commands
 	registry *registry // nil: things are not looked at
 	presence *presence // nil: whether we are online is not told
 	shadows  *shadows  // nil: there are none
@@ -49,13 +50,14 @@ var (
 	_ sluice.Pacer     = (*dialer)(nil)
 	_ sluice.Grower    = (*dialer)(nil)
 	_ sluice.Sharer    = (*dialer)(nil)
+	_ sluice.Gauger    = (*dialer)(nil)
 	_ sluice.Refresher = (*dialer)(nil)
 )
 
 func newDialer(o Options, at *desks, in *accounts, spec sluice.DialerSpec) (*dialer, error) {
 	cfg := readConfig(spec.Connection.Configuration)
 	cfg.CreateDevices = spec.Common.CreateDevices
-	d := &dialer{o: o, desks: at, spec: spec, cfg: cfg, told: map[string]time.Time{}}
+	d := &dialer{o: o, desks: at, spec: spec, cfg: cfg, inflow: newInflow(), told: map[string]time.Time{}}
 	if d.spec.Clock == nil {
 		d.spec.Clock = time.Now
 	}
@@ -247,21 +249,24 @@ const tellAgain = 10 * time.Minute
 
 // tell records an event, unless one of its kind was just told.
 func (d *dialer) tell(level sluice.Level, t sluice.EventType, label, kind, devEUI string, f *sluice.Failure) {
-	key := string(t) + " " + kind
+	if !d.toldBefore(string(t) + " " + kind) {
+		d.record(level, t, label, devEUI, f)
+	}
+}
+
+// toldBefore reports whether an event was just told, and notes that it is.
+func (d *dialer) toldBefore(key string) bool {
 	now := d.spec.Clock()
 	d.mu.Lock()
-	last, ok := d.told[key]
-	again := ok && now.Sub(last) < tellAgain
-	if !again {
-		d.told[key] = now
+	defer d.mu.Unlock()
+	if last, ok := d.told[key]; ok && now.Sub(last) < tellAgain {
+		return true
 	}
+	d.told[key] = now
 	if len(d.told) > 10000 {
 		clear(d.told) // kinds may name devices; better told twice than kept for ever
 	}
-	d.mu.Unlock()
-	if !again {
-		d.record(level, t, label, devEUI, f)
-	}
+	return false
 }
 
 // record records an event.

@@ -47,17 +47,18 @@ type registry struct {
 	look, create, attach, bill, update *stage
 	groups                             []*stage // one for each group
 
-	mu        sync.Mutex
-	jobs      map[string]*job      // by DevEUI
-	names     map[string]*job      // by the names of their things
-	closed    bool                 //
-	missing   map[string]time.Time // things that are not there, and when that was seen
-	changed   map[string]time.Time // when attributes were changed last
-	causes    map[string]*cause    // of what fails, by kind
-	owners    map[uint64]uint64    // the devices by hashes of their things' names; nil where those are plain
-	gonesTold int                  // things found to be deleted, since tellGone
-	scanning  bool
-	scanNext  map[string]time.Time // no list before, by its action
+	created, absent, deleted *gatherer // tell of things
+
+	mu       sync.Mutex
+	jobs     map[string]*job      // by DevEUI
+	names    map[string]*job      // by the names of their things
+	closed   bool                 //
+	missing  map[string]time.Time // things that are not there, and when that was seen
+	changed  map[string]time.Time // when attributes were changed last
+	causes   map[string]*cause    // of what fails, by kind
+	owners   map[uint64]uint64    // the devices by hashes of their things' names; nil where those are plain
+	scanning bool
+	scanNext map[string]time.Time // no list before, by its action
 }
 
 // job is the registration of one device.
@@ -110,6 +111,7 @@ func newRegistry(d *dialer, in *accounts) (*registry, error) {
 	r.leave = leave
 	r.api = newThings(d, of)
 	r.makeStages(of)
+	r.makeGatherers()
 	if !w.plain {
 		r.owners = map[uint64]uint64{}
 		for devEUI, t := range d.spec.Things.All() {
@@ -207,17 +209,6 @@ func (r *registry) nameOfKnown(devEUI string, t sluice.Thing) string {
 		return t.Name
 	}
 	return r.wish.nameFor(devEUI)
-}
-
-// missingFailure skips a message, and tells so once in a while for a device.
-func (r *registry) missingFailure(devEUI string) error {
-	f := &sluice.Failure{
-		Verdict: sluice.Permanent, Reason: sluice.ReasonThingMissing,
-		Message: fmt.Sprintf("There is no thing for %s in AWS IoT, and createDevices is off.", devEUI),
-		Hint:    "Create the thing, or set createDevices.",
-	}
-	r.d.tell(sluice.LevelWarning, sluice.EventThingMissing, "Thing missing", devEUI, devEUI, f)
-	return f
 }
 
 // unnamed tells that a device can have no thing. Where things are made, its
@@ -332,6 +323,9 @@ func (r *registry) close() {
 	r.mu.Unlock()
 	r.cancel()
 	r.wait.Wait()
+	for _, g := range []*gatherer{r.created, r.absent, r.deleted} {
+		g.close()
+	}
 	r.api.close()
 	r.leave()
 }

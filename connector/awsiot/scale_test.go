@@ -3,6 +3,8 @@ package awsiot_test
 import (
 	"fmt"
 	"net/http"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -123,6 +125,50 @@ func TestTenThousandNewDevices(t *testing.T) {
 			t.Errorf("%d things, %d creations, %d attachments", len(c.Things()), c.Calls("CreateThing"), c.Calls("AttachThingPrincipal"))
 		}
 		d.Close()
+		if events, things := r.told(t, sluice.EventThingCreated); things != n+1 || events > 10+n/100/10+2 {
+			t.Errorf("%d events tell of %d things", events, things)
+		}
+	})
+}
+
+// told is how many events of a type there are, and of how many things they tell.
+func (r *rig) told(t *testing.T, of sluice.EventType) (events, things int) {
+	t.Helper()
+	for _, e := range r.events.Of(of) {
+		n := 1
+		if e.DevEUI == "" {
+			number := strings.Trim(regexp.MustCompile(`(^| )[0-9]+ `).FindString(e.Detail), " ")
+			var err error
+			if n, err = strconv.Atoi(number); err != nil || !strings.HasSuffix(e.Detail, " others.") || !strings.HasPrefix(e.Label, "Things ") {
+				t.Fatalf("it tells of no number: %+v", e)
+			}
+		}
+		events, things = events+1, things+n
+	}
+	return events, things
+}
+
+// A thousand devices that are no things, and are not to be made: some are told
+// by themselves, and the others in a sum.
+func TestManyMissingThings(t *testing.T) {
+	const n = 1000
+	c := newCloud(t, awsiottest.Options{})
+	wire := &meter{RoundTripper: c.ControlTransport()}
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig()
+		r.common.CreateDevices = false
+		d := r.dial(t, awsiot.Options{Transport: wire}, c.with(t, map[string]any{"createDevices": false}))
+		for range 3 {
+			for i := range n {
+				if err := d.(sluice.Preparer).Prepare(t.Context(), connectortest.Uplink(fmt.Sprintf("%016X", i), 1)); err == nil {
+					t.Fatal("a device has a thing")
+				}
+			}
+		}
+		d.Close()
+		if events, things := r.told(t, sluice.EventThingMissing); things != n || events > 12 {
+			t.Errorf("%d events tell of %d things", events, things)
+		}
 	})
 }
 

@@ -44,7 +44,7 @@ func (r *registry) runCreate(ctx context.Context, j *job) error {
 	}
 	j.thing = &described{thingType: w.thingType, attributes: w.attributes, billingGroup: w.billingGroup}
 	j.relooked = false
-	r.created(j)
+	r.created.add(j.devEUI, j.name)
 	return nil
 }
 
@@ -119,46 +119,4 @@ func (r *registry) oddity(j *job) string {
 		Message: fmt.Sprintf("Thing %s exists with the thing type %q, not %q. It is used as it is.", j.name, j.thing.thingType, want),
 	})
 	return fmt.Sprintf("It is of the thing type %q, not %q.", j.thing.thingType, want)
-}
-
-func (r *registry) created(j *job) {
-	text := fmt.Sprintf("Thing %s was created.", j.name)
-	if t := r.wish.thingType; t != "" {
-		text = fmt.Sprintf("Thing %s of type %s was created.", j.name, t)
-	}
-	r.d.record(sluice.LevelInfo, sluice.EventThingCreated, "Thing created", j.devEUI, &sluice.Failure{Message: text})
-}
-
-// mostGone is how many things are told one by one to be deleted, until
-// tellGone sums the others up.
-const mostGone = 10
-
-// tellGone tells how many more things were found to be deleted.
-func (r *registry) tellGone() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	more := r.gonesTold - mostGone
-	r.gonesTold = 0
-	if more > 0 {
-		r.d.record(sluice.LevelWarning, sluice.EventThingDeleted, "Things deleted", "", &sluice.Failure{
-			Reason: sluice.ReasonThingMissing, Message: fmt.Sprintf("%d more things are not in AWS IoT any more: they were deleted there.", more),
-			Hint: "GET /devices shows them as missing.",
-		})
-	}
-}
-
-// gone tells that a thing is no more, and what is to be remembered of it. It is
-// made again when its device speaks: a device that was taken out of service
-// keeps its peace.
-func (r *registry) gone(j *job) sluice.Thing {
-	f := &sluice.Failure{Reason: sluice.ReasonThingMissing, Message: fmt.Sprintf("Thing %s is not in AWS IoT any more: it was deleted there.", j.name)}
-	detail := "It was deleted in AWS IoT."
-	if r.wish.create {
-		f.Hint = "It is created again when its device sends the next uplink."
-		detail += " " + f.Hint
-	}
-	if r.gonesTold++; r.gonesTold <= mostGone {
-		r.d.record(sluice.LevelWarning, sluice.EventThingDeleted, "Thing deleted", j.devEUI, f)
-	}
-	return sluice.Thing{State: sluice.ThingMissing, Detail: detail, Tag: r.wish.tag}
 }

@@ -258,6 +258,7 @@ func (s *subscriber) takeOne(ctx context.Context, in *session, p *packets.Publis
 		}
 		return
 	}
+	s.d.countCommand(s.lane)
 	c := sluice.Command{Source: p.Topic, Document: p.Payload, ID: commandID(p)}
 	c.DevEUI, _ = s.d.downlink.Match(p.Topic)
 	for pause := firstTakePause; ; pause = min(2*pause, lastTakePause) {

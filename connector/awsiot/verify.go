@@ -21,8 +21,6 @@ const (
 func (r *registry) verify() {
 	t := time.NewTimer(time.Hour)
 	defer t.Stop()
-	tick := time.NewTicker(tellAgain)
-	defer tick.Stop()
 	hurry := false
 	for {
 		known := r.knownThings()
@@ -38,9 +36,6 @@ func (r *registry) verify() {
 		for hurry = false; !hurry; {
 			t.Reset(time.Until(next.Add(pause)))
 			select {
-			case <-tick.C:
-				r.tellGone()
-				continue
 			case <-r.ctx.Done():
 				return
 			case <-r.refresh:

@@ -104,7 +104,7 @@ func TestManyDeletedThings(t *testing.T) {
 		}
 		time.Sleep(15 * time.Minute)
 		e := r.events.Of(sluice.EventThingDeleted)
-		if len(e) != 11 || !strings.HasPrefix(e[10].Detail, "190 more things") {
+		if len(e) != 11 || !strings.HasPrefix(e[10].Detail, "190 things are not in AWS IoT any more") {
 			t.Errorf("%d events: %+v", len(e), e)
 		}
 		d.Close()

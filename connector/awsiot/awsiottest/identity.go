@@ -55,7 +55,7 @@ type AccessKey struct {
 }
 
 // CreateUser makes a user with an access key and an IAM policy, a JSON
-// document of statements with Effect, Action and Resource.
+// document. One that names condition keys the emulator does not know is an error.
 func (s *Server) CreateUser(name, policy string) (AccessKey, error) {
 	p, err := iam.ParsePolicy(policy)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"sluice"
 	"sluice/connector/awsiot/awsiottest/iam"
+	"sluice/connector/awsiot/awsiottest/policy"
 )
 
 // Options say how an emulator differs from the default one. The zero value
@@ -145,7 +146,7 @@ func NewServer(o Options) (*Server, error) {
 	}
 	s := &Server{options: o, ca: ca, faults: newFaults()}
 	s.account = account{iam.NewAccount(o.partition(), o.AccountID, o.Clock), s.faults}
-	s.key = s.account.AddUser("emulator", iam.AllowAll())
+	s.key = s.account.AddUser("emulator", policy.AllowActions("*"))
 	s.throttle = newAPIThrottle(o.Clock, o.APIRates)
 	s.registry = newRegistry(o, devices)
 	s.broker = newBroker(o, s.registry, s.account)

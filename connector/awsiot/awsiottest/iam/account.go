@@ -1,12 +1,13 @@
 // Package iam is the part of AWS Identity and Access Management that the AWS
 // IoT emulator needs: users with access keys, roles that may be assumed with
-// an external id, temporary credentials, and policies of actions and
-// resources with wildcards.
+// an external id, and temporary credentials. What their policies allow is
+// decided by package policy.
 //
 // Sources: IAM User Guide, "IAM JSON policy elements", "Troubleshoot access
 // denied error messages" and "Unique identifiers"; AWS STS API Reference,
-// AssumeRole. It does not do conditions, NotAction, NotResource, permissions
-// boundaries, session policies, tags, groups or federation.
+// AssumeRole. Of condition keys and policy variables it knows aws:username and
+// aws:userid. It does not do permissions boundaries, session policies, tags,
+// groups or federation.
 package iam
 
 import (
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"sluice"
+	"sluice/connector/awsiot/awsiottest/policy"
 )
 
 // Key is an access key. Token and Expires are those of a temporary one.
@@ -34,7 +36,8 @@ type Identity struct {
 	// UserID is what GetCallerIdentity answers for it.
 	UserID string
 
-	policy Policy
+	documents []*policy.Document
+	userName  string // "" for a role
 }
 
 // Expired reports whether a temporary key is no longer good.
@@ -45,12 +48,20 @@ func (i Identity) Expired(now time.Time) bool {
 // Allows reports whether the policy of the identity allows an action, such as
 // "iot:CreateThing", on a resource.
 func (i Identity) Allows(action, resource string) bool {
-	return i.policy.Decide(action, resource) == Allow
+	return i.decide(action, resource) == policy.Allowed
+}
+
+func (i Identity) decide(action, resource string) policy.Decision {
+	values := policy.Values{keyUserID: {i.UserID}}
+	if i.userName != "" {
+		values[keyUserName] = []string{i.userName}
+	}
+	return policy.Evaluate(i.documents, policy.Request{Action: action, Resource: resource, Values: values})
 }
 
 // Denied is the sentence about an action that is not allowed.
 func (i Identity) Denied(action, resource string) string {
-	return denied(i.ARN, action, resource, i.policy.Decide(action, resource) == ExplicitDeny)
+	return denied(i.ARN, action, resource, i.decide(action, resource) == policy.Denied)
 }
 
 // Trust says who may assume a role.
@@ -66,7 +77,7 @@ type Trust struct {
 
 type role struct {
 	name, arn, id string
-	policy        Policy
+	policy        *policy.Document
 	trust         Trust
 }
 
@@ -96,11 +107,11 @@ func (a *Account) arn(service, resource string) string {
 }
 
 // AddUser makes a user with an access key.
-func (a *Account) AddUser(name string, p Policy) Key {
+func (a *Account) AddUser(name string, p *policy.Document) Key {
 	key := Key{ID: newID("AKIA"), Secret: newSecret()}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.identities[key.ID] = Identity{Key: key, ARN: a.arn("iam", "user/"+name), UserID: newID("AIDA"), policy: p}
+	a.identities[key.ID] = Identity{Key: key, ARN: a.arn("iam", "user/"+name), UserID: newID("AIDA"), userName: name, documents: []*policy.Document{p}}
 	return key
 }
 
@@ -114,7 +125,7 @@ func (a *Account) RemoveKey(id string) bool {
 }
 
 // AddRole makes a role and returns its ARN.
-func (a *Account) AddRole(name string, p Policy, t Trust) string {
+func (a *Account) AddRole(name string, p *policy.Document, t Trust) string {
 	r := &role{name: name, arn: a.arn("iam", "role/"+name), id: newID("AROA"), policy: p, trust: t}
 	a.mu.Lock()
 	defer a.mu.Unlock()

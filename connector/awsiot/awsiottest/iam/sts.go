@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"regexp"
 	"time"
+
+	"sluice/connector/awsiot/awsiottest/policy"
 )
 
 // Error is an error of the Security Token Service.
@@ -80,10 +82,10 @@ func (a *Account) AssumeRole(caller Identity, r AssumeRole) (Identity, *Error) {
 		return Identity{}, invalid("The requested DurationSeconds exceeds the MaxSessionDuration set for this role.")
 	}
 	i := Identity{
-		Key:    Key{ID: newID("ASIA"), Secret: newSecret(), Token: newSecret() + newSecret(), Expires: a.clock().Add(duration).Truncate(time.Second)},
-		ARN:    a.arn("sts", "assumed-role/"+role.name+"/"+r.SessionName),
-		UserID: role.id + ":" + r.SessionName,
-		policy: role.policy,
+		Key:       Key{ID: newID("ASIA"), Secret: newSecret(), Token: newSecret() + newSecret(), Expires: a.clock().Add(duration).Truncate(time.Second)},
+		ARN:       a.arn("sts", "assumed-role/"+role.name+"/"+r.SessionName),
+		UserID:    role.id + ":" + r.SessionName,
+		documents: []*policy.Document{role.policy},
 	}
 	a.identities[i.ID] = i
 	return i, nil
@@ -97,7 +99,7 @@ func (t Trust) allows(caller, externalID string) bool {
 		return true
 	}
 	for _, p := range t.Principals {
-		if Match(p, caller) {
+		if policy.Match(p, caller) {
 			return true
 		}
 	}

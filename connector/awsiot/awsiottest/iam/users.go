@@ -1,8 +1,11 @@
 package iam
 
 import (
+	"maps"
 	"net/http"
 	"slices"
+
+	"sluice/connector/awsiot/awsiottest/policy"
 )
 
 // What an administrator does by the API: make a user, give it a policy, make
@@ -20,8 +23,8 @@ type Refused struct {
 
 type user struct {
 	arn, id  string
-	policies map[string]Policy // inline, by name
-	keys     []string          // ids
+	policies map[string]*policy.Document // inline, by name
+	keys     []string                    // ids
 }
 
 // User is what the API tells of one.
@@ -34,7 +37,7 @@ func (a *Account) CreateUser(name string) (User, *Refused) {
 	if a.users[name] != nil {
 		return User{}, &Refused{http.StatusConflict, "EntityAlreadyExists", "User with name " + name + " already exists."}
 	}
-	u := &user{arn: a.arn("iam", "user/"+name), id: newID("AIDA"), policies: map[string]Policy{}}
+	u := &user{arn: a.arn("iam", "user/"+name), id: newID("AIDA"), policies: map[string]*policy.Document{}}
 	a.users[name] = u
 	return User{Name: name, ARN: u.arn, ID: u.id}, nil
 }
@@ -45,30 +48,23 @@ func noUser(name string) *Refused {
 
 // PutUserPolicy gives a user an inline policy, in the place of one of that
 // name. It holds for keys that exist, too.
-func (a *Account) PutUserPolicy(name, policy string, p Policy) *Refused {
+func (a *Account) PutUserPolicy(name, called string, p *policy.Document) *Refused {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	u := a.users[name]
 	if u == nil {
 		return noUser(name)
 	}
-	u.policies[policy] = p
+	u.policies[called] = p
 	for _, id := range u.keys {
 		i := a.identities[id]
-		i.policy = u.all()
+		i.documents = u.documents()
 		a.identities[id] = i
 	}
 	return nil
 }
 
-// all are the user's policies as one.
-func (u *user) all() Policy {
-	var all Policy
-	for _, p := range u.policies {
-		all.Statements = append(all.Statements, p.Statements...)
-	}
-	return all
-}
+func (u *user) documents() []*policy.Document { return slices.Collect(maps.Values(u.policies)) }
 
 // CreateAccessKey makes an access key of a user.
 func (a *Account) CreateAccessKey(name string) (Key, *Refused) {
@@ -84,6 +80,6 @@ func (a *Account) CreateAccessKey(name string) (Key, *Refused) {
 	}
 	key := Key{ID: newID("AKIA"), Secret: newSecret()}
 	u.keys = append(u.keys, key.ID)
-	a.identities[key.ID] = Identity{Key: key, ARN: u.arn, UserID: u.id, policy: u.all()}
+	a.identities[key.ID] = Identity{Key: key, ARN: u.arn, UserID: u.id, userName: name, documents: u.documents()}
 	return key, nil
 }

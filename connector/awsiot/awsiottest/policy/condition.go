@@ -9,7 +9,7 @@ import (
 // condition is one key of a Condition with its operator.
 type condition struct {
 	key      string
-	values   []pattern
+	values   patterns
 	test     func(got string, want pattern, v Values) bool
 	negated  bool
 	ifExists bool
@@ -17,7 +17,7 @@ type condition struct {
 	null     bool   // the operator Null
 }
 
-func newCondition(operator, key string, values []string) (condition, error) {
+func newCondition(operator, key string, values []string, variables bool) (condition, error) {
 	c := condition{key: key}
 	name := operator
 	if set, rest, ok := strings.Cut(operator, ":"); ok {
@@ -32,9 +32,7 @@ func newCondition(operator, key string, values []string) (condition, error) {
 		return c, fmt.Errorf("condition %q: the emulator does not know it", operator)
 	}
 	c.test, c.negated, c.null = test, negated, name == "Null"
-	for _, v := range values {
-		c.values = append(c.values, newPattern(v))
-	}
+	c.values = compile(values, variables)
 	return c, nil
 }
 

@@ -22,19 +22,23 @@ type part struct {
 
 type patterns []pattern
 
-func compile(texts []string) patterns {
+// compile reads patterns; without variables ${...} is plain text.
+func compile(texts []string, variables bool) patterns {
 	var all patterns
 	for _, t := range texts {
-		all = append(all, newPattern(t))
+		all = append(all, newPattern(t, variables))
 	}
 	return all
 }
 
-func newPattern(t string) pattern {
+// Match compares a text with a pattern without variables.
+func Match(pattern, text string) bool { return compile([]string{pattern}, false).match(text, nil) }
+
+func newPattern(t string, variables bool) pattern {
 	var p pattern
 	var piece []rune
 	for t != "" {
-		if name, rest, ok := variable(t); ok {
+		if name, rest, ok := variable(t); ok && variables {
 			t = rest
 			if name == "*" || name == "?" || name == "$" { // the character itself
 				piece = append(piece, rune(name[0]))

@@ -1,14 +1,15 @@
 // Package policy decides, from policy documents of AWS, whether an action on a
 // resource is allowed: the IoT policies that are attached to certificates, and
-// as much of IAM's language as policies for AWS IoT use. It is part of the
-// emulator.
+// the IAM policies of users and roles, which are of the same language. It is
+// part of the emulator.
 //
 // Sources: AWS IoT Core Developer Guide, "AWS IoT Core policies" with "Policy
 // actions", "Policy variables", "Connect policy examples" and
 // "Publish/Subscribe policy examples" (the wildcards + and # of MQTT are plain
 // characters in a policy); IAM User Guide, "Policy evaluation logic" (a Deny
 // wins, nothing is allowed that no Allow matches) and "Condition operators"
-// with "Conditions with multiple context keys or values".
+// with "Conditions with multiple context keys or values", "Version" (left out
+// in an IAM policy it is 2008-10-17, under which variables are plain text).
 //
 // It does Effect, Action, NotAction, Resource, NotResource and Condition with
 // the String, Arn, Bool, Null and IpAddress operators, ForAllValues,
@@ -22,6 +23,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -91,14 +94,26 @@ func (l *list) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// Parse reads a document. The error names everything that is wrong with it.
-func Parse(document string) (*Document, error) {
-	var t text
+// The versions of the language: under the old one variables are plain text.
+const (
+	version    = "2012-10-17"
+	oldVersion = "2008-10-17"
+)
+
+// Parse reads an IoT policy. The error names everything that is wrong with it.
+func Parse(document string) (*Document, error) { return parse(document, "") }
+
+// ParseIdentity reads an IAM policy of a user or a role, which may leave its
+// version out.
+func ParseIdentity(document string) (*Document, error) { return parse(document, oldVersion) }
+
+func parse(document, without string) (*Document, error) {
+	t := text{Version: without}
 	if err := strict(document, &t); err != nil {
 		return nil, fmt.Errorf("the policy is no JSON of the right form: %w", err)
 	}
 	var problems []error
-	if t.Version != "2012-10-17" && t.Version != "2008-10-17" {
+	if t.Version != version && t.Version != oldVersion {
 		problems = append(problems, fmt.Errorf("version %q: it must be 2012-10-17", t.Version))
 	}
 	if len(t.Statement) == 0 {
@@ -111,7 +126,7 @@ func Parse(document string) (*Document, error) {
 			problems = append(problems, fmt.Errorf("statement %d: %w", i+1, err))
 			continue
 		}
-		s, wrong := c.compile()
+		s, wrong := c.compile(t.Version == version)
 		for _, problem := range wrong {
 			problems = append(problems, fmt.Errorf("statement %d: %w", i+1, problem))
 		}
@@ -133,7 +148,7 @@ func strict(document string, into any) error {
 	return nil
 }
 
-func (c *rawClause) compile() (s statement, problems []error) {
+func (c *rawClause) compile(variables bool) (s statement, problems []error) {
 	switch c.Effect {
 	case "Allow":
 	case "Deny":
@@ -151,11 +166,11 @@ func (c *rawClause) compile() (s statement, problems []error) {
 		}
 		actions[i] = strings.ToLower(a)
 	}
-	s.actions, s.notActions = compile(actions), notActions
-	s.resources, s.notResources = compile(resources), notResources
+	s.actions, s.notActions = compile(actions, false), notActions
+	s.resources, s.notResources = compile(resources, variables), notResources
 	for operator, keys := range c.Condition {
 		for key, values := range keys {
-			made, err := newCondition(operator, key, values)
+			made, err := newCondition(operator, key, values, variables)
 			if err != nil {
 				problems = append(problems, err)
 				continue
@@ -177,6 +192,39 @@ func either(name string, these, others list) (out []string, not bool, problems [
 		return nil, false, []error{fmt.Errorf("%s is missing", name)}
 	}
 	return these, false, nil
+}
+
+// AllowActions is a document that allows actions, such as "iot:*", on all
+// resources.
+func AllowActions(actions ...string) *Document {
+	folded := make([]string, len(actions))
+	for i, a := range actions {
+		folded[i] = strings.ToLower(a)
+	}
+	return &Document{statements: []statement{{actions: compile(folded, false), resources: compile([]string{"*"}, false)}}}
+}
+
+// Keys are the condition keys and variables that a document names, sorted.
+// Where the values of one are not known, what it says cannot be honoured.
+func (d *Document) Keys() []string {
+	named := map[string]bool{}
+	add := func(ps patterns) {
+		for _, p := range ps {
+			for _, part := range p.parts {
+				if part.variable != "" {
+					named[part.variable] = true
+				}
+			}
+		}
+	}
+	for _, s := range d.statements {
+		add(s.resources)
+		for _, c := range s.conditions {
+			named[c.key] = true
+			add(c.values)
+		}
+	}
+	return slices.Sorted(maps.Keys(named))
 }
 
 // Size is the size of a document without white space outside of strings, as

@@ -102,6 +102,107 @@ func TestActions(t *testing.T) {
 	}
 }
 
+// TestIdentity are IAM's policies: actions in any case, resources in theirs.
+func TestIdentity(t *testing.T) {
+	const thing = arn + "thing/"
+	d, err := policy.ParseIdentity(`{"Version":"2012-10-17","Statement":[
+		{"Effect":"Allow","Action":["iot:DescribeThing","iot:Create*"],"Resource":"` + thing + `lora-*"},
+		{"Effect":"Deny","Action":"iot:CreateThing","Resource":["` + thing + `lora-0","x"]}]}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		action, resource string
+		want             policy.Decision
+	}{
+		{"iot:DescribeThing", thing + "lora-1", policy.Allowed},
+		{"iot:describething", thing + "lora-1", policy.Allowed},
+		{"iot:DescribeThing", thing + "other", policy.NotAllowed},
+		{"iot:DescribeThing", thing + "LORA-1", policy.NotAllowed},
+		{"iot:DeleteThing", thing + "lora-1", policy.NotAllowed},
+		{"iot:CreateThing", thing + "lora-1", policy.Allowed},
+		{"iot:CreateThing", thing + "lora-0", policy.Denied},
+	} {
+		if got := policy.Evaluate([]*policy.Document{d}, policy.Request{Action: test.action, Resource: test.resource}); got != test.want {
+			t.Errorf("%s on %s: %v, want %v", test.action, test.resource, got, test.want)
+		}
+	}
+}
+
+// TestVersions wants variables under the version that has them, and a policy of
+// IAM to do without any version.
+func TestVersions(t *testing.T) {
+	statement := `"Statement":{"Effect":"Allow","Action":"*","Resource":"${aws:username}","Condition":{"StringEquals":{"a":"${b}"}}}}`
+	for head, c := range map[string]struct {
+		resource, a string
+		iot         bool
+	}{
+		`{"Version":"2012-10-17",`: {"u", "B", true}, `{"Version":"2008-10-17",`: {"${aws:username}", "${b}", true}, `{`: {"${aws:username}", "${b}", false},
+	} {
+		d, err := policy.ParseIdentity(head + statement)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, resource := range []string{"u", "${aws:username}"} {
+			for _, a := range []string{"B", "${b}"} {
+				r := policy.Request{Action: "iot:x", Resource: resource, Values: policy.Values{"aws:username": {"u"}, "a": {a}, "b": {"B"}}}
+				if got := policy.Allows([]*policy.Document{d}, r); got != (resource == c.resource && a == c.a) {
+					t.Errorf("%s %s, %s: %v", head, resource, a, got)
+				}
+			}
+		}
+		if _, err := policy.Parse(head + statement); (err == nil) != c.iot {
+			t.Errorf("as an IoT policy, %s: %v", head, err)
+		}
+	}
+}
+
+func TestKeys(t *testing.T) {
+	d := parse(t, document(allow(`"iot:Connect"`, `"`+arn+`client/${a}-${*}"`, `{"StringEquals":{"b":["${c}","x"]},"Bool":{"d":"true"}}`)))
+	if got := strings.Join(d[0].Keys(), " "); got != "a b c d" {
+		t.Errorf("keys %s", got)
+	}
+}
+
+func TestAllowActions(t *testing.T) {
+	d := []*policy.Document{policy.AllowActions("iot:ListThings", "sts:*")}
+	for action, want := range map[string]bool{"iot:ListThings": true, "iot:listthings": true, "iot:ListThingsX": false, "sts:AssumeRole": true} {
+		if got := policy.Allows(d, policy.Request{Action: action, Resource: arn + "x"}); got != want {
+			t.Errorf("%s: %v", action, got)
+		}
+	}
+}
+
+func TestMatch(t *testing.T) {
+	for _, test := range []struct {
+		pattern, text string
+		want          bool
+	}{
+		{"", "", true},
+		{"", "a", false},
+		{"*", "", true},
+		{"*", "a:b/c", true},
+		{"a*", "a", true},
+		{"a*c", "abbc", true},
+		{"a*c", "abb", false},
+		{"?", "a", true},
+		{"?", "", false},
+		{"a?c", "abc", true},
+		{"*b*", "abc", true},
+		{"*b*", "ac", false},
+		{"a*b*c", "a-b-b-c", true},
+		{"iot:*Thing", "iot:CreateThing", true},
+		{"iot:*Thing", "iot:CreateThingType", false},
+		{"*a*a*a*b", strings.Repeat("a", 1000), false},
+		{"${a}", "${a}", true}, // there are no variables
+		{"${*}", "${xy}", true},
+	} {
+		if got := policy.Match(test.pattern, test.text); got != test.want {
+			t.Errorf("Match(%q, %.20q) = %v", test.pattern, test.text, got)
+		}
+	}
+}
+
 func TestDenyWins(t *testing.T) {
 	deny := `{"Effect":"Deny","Action":"iot:Publish","Resource":"` + arn + `topic/secret/*"}`
 	for name, d := range map[string][]*policy.Document{
