@@ -30,6 +30,7 @@ MQTT 5 over mutual TLS at 443
 MQTT 5 over WSS
 MQTT 5 over WSS with a temporary key
 MQTT 5 settings
+MQTT 5 limits
 MQTT 5 retained
 MQTT 5 will
 MQTT 5 persistent session
@@ -91,7 +92,7 @@ type javaScriptKey struct {
 func TestJavaScript(t *testing.T) {
 	t.Parallel()
 	node := javaScript(t)
-	s := start(t, awsiottest.Options{KeyType: awsiottest.RSA, ControlTLS: true, APIRates: map[string]int{"ListThingTypes": 1}})
+	s := start(t, awsiottest.Options{KeyType: awsiottest.RSA, ControlTLS: true, APIRates: map[string]int{"ListThingTypes": 5}})
 	reports := runJavaScript(t, node, s, worldOf(t, s))
 	for step := range strings.Lines(strings.TrimSpace(javaScriptSteps)) {
 		step = strings.TrimSpace(step)
@@ -105,8 +106,8 @@ func TestJavaScript(t *testing.T) {
 		})
 		delete(reports, step)
 	}
-	for step := range reports {
-		t.Errorf("%q is reported and not in javaScriptSteps", step)
+	for step, failure := range reports {
+		t.Errorf("%q is reported and not in javaScriptSteps: %s", step, failure)
 	}
 	// What the emulator says to it.
 	if document, ok := s.Shadow("sdk-lamp", ""); !ok || !strings.Contains(string(document), `"level":1`) {

@@ -68,6 +68,7 @@ async function thereAndBack(way) {
     assert.deepEqual(reasonCodes, [mqtt5.SubackReasonCode.GrantedQoS1])
     const puback = await publish(device, 'sdk/5/hello', 'hello', {
       contentType: 'text/plain',
+      payloadFormat: mqtt5.PayloadFormatIndicator.Utf8,
       responseTopic: 'sdk/5/answer',
       correlationData: 'c-1',
       messageExpiryIntervalSeconds: 60,
@@ -76,7 +77,7 @@ async function thereAndBack(way) {
     assert.equal(puback.reasonCode, mqtt5.PubackReasonCode.Success)
     const got = await device.messages.next()
     assert.deepEqual([got.topicName, got.text, got.qos, got.contentType, got.responseTopic], ['sdk/5/hello', 'hello', 1, 'text/plain', 'sdk/5/answer'])
-    assert.equal(Buffer.from(got.correlationData).toString(), 'c-1')
+    assert.deepEqual([Buffer.from(got.correlationData).toString(), got.payloadFormat], ['c-1', mqtt5.PayloadFormatIndicator.Utf8])
     assert.deepEqual(got.userProperties.map(({ name, value }) => [name, value]), [['a', '1'], ['a', '2']])
     assert.ok(got.messageExpiryIntervalSeconds <= 60)
     assert.deepEqual((await within(device.client.unsubscribe({ topicFilters: ['sdk/5/+'] }), 'UNSUBACK')).reasonCodes, [0])
@@ -99,6 +100,32 @@ async function settings() {
   } finally {
     await device.stop(goodbye)
   }
+}
+
+/** What is asked for beyond the limits is cut down, what is sent beyond them ends the connection with a reason. */
+async function limits() {
+  const asking = await connect('sdk-5', { keepAliveIntervalSeconds: 5, sessionExpiryIntervalSeconds: 4_294_967_295 })
+  await asking.stop({ ...goodbye, sessionExpiryIntervalSeconds: 0 })
+  assert.deepEqual([asking.settings.serverKeepAlive, asking.settings.sessionExpiryInterval], [30, 3600])
+  const device = await connect('sdk-5')
+  await subscribe(device, 'sdk/large')
+  await publish(device, 'sdk/large', Buffer.alloc(128 * 1024, 'x'))
+  assert.equal((await device.messages.next()).text.length, 128 * 1024)
+  await device.stop(goodbye)
+  const { PacketTooLarge, QuotaExceeded, TopicNameInvalid } = mqtt5.DisconnectReasonCode
+  await ends(PacketTooLarge, (client) => client.publish({ topicName: 'sdk/large', qos: AtLeastOnce, payload: Buffer.alloc(128 * 1024 + 1, 'x') }))
+  await ends(TopicNameInvalid, (client) => client.publish({ topicName: 'sdk/2/3/4/5/6/7/8/9', qos: AtLeastOnce, payload: 'x' }))
+  const nine = Array.from({ length: 9 }, (_, i) => ({ topicFilter: `sdk/${i}`, qos: AtLeastOnce }))
+  await ends(QuotaExceeded, (client) => client.subscribe({ subscriptions: nine }))
+}
+
+/** Wants the connection to end for what is done. The SDK would try it again and again. */
+async function ends(reasonCode, what) {
+  const device = await connect('sdk-5')
+  what(device.client).catch(() => {})
+  const { disconnect } = await within(device.disconnected, `DISCONNECT ${reasonCode}`)
+  await device.stop()
+  assert.equal(disconnect?.reasonCode, reasonCode)
 }
 
 async function retained() {
@@ -124,10 +151,14 @@ async function will() {
   const watcher = await connect('sdk-watcher')
   try {
     await subscribe(watcher, 'sdk/will')
-    const withWill = (text) => connect('sdk-5', { will: { topicName: 'sdk/will', qos: AtLeastOnce, payload: text } })
+    const withWill = (text) => connect('sdk-5', { will: { topicName: 'sdk/will', qos: AtLeastOnce, payload: text, contentType: 'text/plain' } })
     await (await withWill('not this one')).stop(goodbye)
     await (await withWill('cut off')).stop() // no DISCONNECT is sent
-    assert.equal((await watcher.messages.next('the will')).text, 'cut off')
+    await (await withWill('asked for')).stop({ reasonCode: mqtt5.DisconnectReasonCode.DisconnectWithWillMessage })
+    for (const text of ['cut off', 'asked for']) {
+      const got = await watcher.messages.next('the will')
+      assert.deepEqual([got.text, got.contentType], [text, 'text/plain'])
+    }
   } finally {
     await watcher.stop(goodbye)
   }
@@ -257,6 +288,7 @@ async function wrongKey() {
 export const steps = {
   ...Object.fromEntries(Object.entries(ways).map(([name, way]) => [`MQTT 5 over ${name}`, () => thereAndBack(way)])),
   'MQTT 5 settings': settings,
+  'MQTT 5 limits': limits,
   'MQTT 5 retained': retained,
   'MQTT 5 will': will,
   'MQTT 5 persistent session': persistentSession,
