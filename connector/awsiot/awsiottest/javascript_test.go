@@ -110,7 +110,7 @@ func TestJavaScript(t *testing.T) {
 		t.Errorf("%q is reported and not in javaScriptSteps: %s", step, failure)
 	}
 	// What the emulator says to it.
-	if document, ok := s.Shadow("sdk-lamp", ""); !ok || !strings.Contains(string(document), `"level":1`) {
+	if document, ok := s.Shadow("sdk-plug", ""); !ok || !strings.Contains(string(document), `"level":1`) {
 		t.Errorf("shadow %s", document)
 	}
 	if things, types := s.Things(), s.ThingTypes(); len(things) != 0 || !cmp.Equal(types, []string{"sensor"}) {

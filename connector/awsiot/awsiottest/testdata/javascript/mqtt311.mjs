@@ -1,9 +1,8 @@
 // The device SDK's MQTT 3.1.1 client.
 
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
 import sdk from 'aws-iot-device-sdk-v2'
-import { Inbox, failure, within, world } from './world.mjs'
+import { Inbox, event, failure, within, world } from './world.mjs'
 
 const { auth, iot, mqtt } = sdk
 const { AtLeastOnce } = mqtt.QoS
@@ -74,7 +73,7 @@ async function will() {
     const withWill = (text) => connect('sdk-3', (builder) => builder.with_will({ topic: 'sdk/will3', payload: text, qos: AtLeastOnce, retain: false }))
     await (await withWill('not this one')).stop()
     const first = await withWill('thrown out')
-    const interrupted = once(first.connection, 'interrupt')
+    const interrupted = event(first.connection, 'interrupt')
     const second = await connect('sdk-3')
     await within(interrupted, 'the first is thrown out')
     await first.stop() // else it comes back
@@ -107,15 +106,10 @@ async function persistentSession() {
 async function policy() {
   await failure(connect('a-stranger'), 'a client id that is not allowed')
   const device = await connect('sdk-3')
-  try {
-    const interrupted = once(device.connection, 'interrupt')
-    const answer = subscribe(device, 'theirs').catch(() => {})
-    await within(interrupted, 'the end of the connection')
-    await device.stop()
-    await answer
-  } finally {
-    await device.stop().catch(() => {})
-  }
+  const interrupted = event(device.connection, 'interrupt')
+  device.connection.subscribe('theirs', AtLeastOnce).catch(() => {})
+  await within(interrupted, 'the end of the connection')
+  await device.stop() // else it comes back
 }
 
 export const steps = {

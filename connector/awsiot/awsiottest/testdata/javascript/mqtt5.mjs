@@ -1,9 +1,8 @@
 // The device SDK's MQTT 5 client.
 
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
 import sdk from 'aws-iot-device-sdk-v2'
-import { Inbox, failure, within, world } from './world.mjs'
+import { Inbox, event, failure, within, world } from './world.mjs'
 
 const { auth, iot, mqtt5 } = sdk
 const { AtLeastOnce } = mqtt5.QoS
@@ -31,13 +30,13 @@ export async function connect(clientId, properties = {}, change = () => {}, way 
   const client = new mqtt5.Mqtt5Client(builder.build())
   const messages = new Inbox()
   client.on('messageReceived', ({ message }) => messages.put({ ...message, text: Buffer.from(message.payload ?? []).toString() }))
-  const disconnected = new Promise((resolve) => client.on('disconnection', resolve))
+  const disconnected = event(client, 'disconnection')
   const opened = new Promise((resolve, reject) => {
     client.on('connectionSuccess', resolve)
     client.on('connectionFailure', ({ error, connack }) => reject(Object.assign(new Error(error.toString()), { connack })))
   })
   const stop = async (packet) => {
-    const stopped = once(client, 'stopped')
+    const stopped = event(client, 'stopped')
     client.stop(packet)
     await within(stopped, `${clientId} stops`)
     client.close()

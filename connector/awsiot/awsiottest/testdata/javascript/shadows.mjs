@@ -1,9 +1,8 @@
 // The device SDK's shadow clients: the present one over both versions of MQTT, and the one before it.
 
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
 import sdk from 'aws-iot-device-sdk-v2'
-import { Inbox, failure, within, world } from './world.mjs'
+import { Inbox, event, failure, within, world } from './world.mjs'
 import { connect as connect5 } from './mqtt5.mjs'
 import { connect as connect311 } from './mqtt311.mjs'
 
@@ -29,11 +28,11 @@ async function rejected(code, promise) {
 
 /** Opens a stream and returns what comes on it. */
 async function opened(stream) {
-  const status = once(stream, 'subscriptionStatus')
+  const status = event(stream, 'subscriptionStatus')
   const events = new Inbox()
   stream.on('incomingPublish', ({ message }) => events.put(message))
   stream.open()
-  const [{ type }] = await within(status, 'the subscription of the stream')
+  const { type } = await within(status, 'the subscription of the stream')
   assert.equal(type, established)
   return events
 }
@@ -87,12 +86,12 @@ async function over311(id) {
   }
 }
 
-/** The first shadow client: subscriptions and publishes one by one, and a version that is old. */
+/** The first shadow client: subscriptions and publishes one by one, and a version that is not the present one. */
 async function first() {
   const device = await connect311('sdk-shadows')
   try {
     const client = new iotshadow.IotShadowClient(device.connection)
-    const id = { thingName: 'sdk-lamp' }
+    const id = { thingName: 'sdk-plug' }
     const accepted = new Inbox()
     const refusals = new Inbox()
     const documents = new Inbox()
@@ -104,7 +103,7 @@ async function first() {
     const { version, clientToken } = await accepted.next('accepted')
     assert.equal(clientToken, 't-1')
     assert.deepEqual((await documents.next('documents')).current.state, { reported: { level: 1 } })
-    await client.publishUpdateShadow({ ...id, clientToken: 't-2', version: version - 1, state: { reported: { level: 2 } } }, mqtt.QoS.AtLeastOnce)
+    await client.publishUpdateShadow({ ...id, clientToken: 't-2', version: version + 1, state: { reported: { level: 2 } } }, mqtt.QoS.AtLeastOnce)
     const { code, clientToken: token } = await refusals.next('rejected')
     assert.deepEqual([code, token], [409, 't-2'])
   } finally {

@@ -15,6 +15,9 @@ export function within(promise, what, seconds = 20) {
   return Promise.race([promise, late]).finally(() => clearTimeout(timer))
 }
 
+/** The next event of a name. Unlike node's once, it does not fail for an error, which the SDK tells of whatever it does about it. */
+export const event = (emitter, name) => new Promise((resolve) => emitter.once(name, resolve))
+
 /** What a client has received, in order. */
 export class Inbox {
   #items = []
