@@ -22,8 +22,11 @@ build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/sluice ./cmd/sluice
 
 # The real clients and brokers that some tests talk to. As root they are
-# installed; otherwise the tests that miss them are skipped, and said so.
-PEERS := mosquitto:mosquitto mosquitto_pub:mosquitto-clients aws:awscli strace:strace
+# installed; otherwise the tests that miss them are skipped, and said so. What
+# npm brings, for anybody, stays in a folder that git ignores; a copy of the
+# lock file beside it tells what it was installed from.
+PEERS := mosquitto:mosquitto mosquitto_pub:mosquitto-clients aws:awscli strace:strace node:nodejs npm:npm
+SDKS := connector/awsiot/awsiottest/testdata/javascript
 peers:
 	@missing=""; for p in $(PEERS); do \
 		command -v "$${p%%:*}" >/dev/null 2>&1 || [ -x "/usr/sbin/$${p%%:*}" ] || missing="$$missing $${p##*:}"; done; \
@@ -34,6 +37,11 @@ peers:
 		{ apt-get update -qq && apt-get install -qq -y --no-install-recommends $$missing; } >/dev/null 2>&1 || \
 			echo "COULD NOT INSTALL$$missing: tests that need them are skipped"; \
 	else echo "NOT INSTALLED:$$missing: tests that need them are skipped"; fi
+	@cmp -s $(SDKS)/package-lock.json $(SDKS)/node_modules/.installed && exit 0; \
+	command -v npm >/dev/null 2>&1 || exit 0; \
+	echo "installing AWS's SDKs for JavaScript, for the test that runs them"; \
+	{ (cd $(SDKS) && npm ci --loglevel=error >/dev/null && cp package-lock.json node_modules/.installed) || \
+		echo "COULD NOT INSTALL AWS's SDKs for JavaScript: the test that needs them is skipped"; }
 
 # A skipped test is said at the end, and is a failure where CI is set.
 test: peers

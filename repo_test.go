@@ -1,6 +1,7 @@
 package sluice_test
 
 import (
+	"encoding/json"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -221,6 +222,29 @@ func TestDependencies(t *testing.T) {
 		fields := strings.Fields(line)
 		if len(fields) == 2 && strings.HasPrefix(fields[1], "v") && !strings.Contains(string(doc), fields[0]+" "+fields[1]) {
 			t.Errorf("docs/dependencies.md: no line for %s %s", fields[0], fields[1])
+		}
+	}
+}
+
+// TestPackages wants each package explained that npm installs for a test.
+func TestPackages(t *testing.T) {
+	manifest, err := os.ReadFile("connector/awsiot/awsiottest/testdata/javascript/package.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := os.ReadFile("docs/dependencies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var packages struct{ Dependencies, Overrides map[string]string }
+	if err := json.Unmarshal(manifest, &packages); err != nil || len(packages.Dependencies) == 0 {
+		t.Fatalf("package.json: %v, %v", packages, err)
+	}
+	for _, versions := range []map[string]string{packages.Dependencies, packages.Overrides} {
+		for name, version := range versions {
+			if !strings.Contains(string(doc), "| "+name+" "+version+" |") {
+				t.Errorf("docs/dependencies.md: no line for %s %s", name, version)
+			}
 		}
 	}
 }

@@ -8,8 +8,9 @@
 //	body, err := json.Marshal(s.Configuration()) // of POST /connections
 //
 // The wires are real: TLS 1.2 or newer, MQTT 3.1.1 and 5, HTTP with Signature
-// Version 4. The AWS SDK, the AWS command line (with --endpoint-url) and any
-// MQTT client work with it. What AWS does otherwise than the MQTT standard,
+// Version 4. The AWS SDK, the AWS IoT device SDK, the AWS command line (with
+// --endpoint-url) and any MQTT client work with it; README.md lists those that
+// tests run. What AWS does otherwise than the MQTT standard,
 // and otherwise than its own documentation suggests, is done here as far as
 // it is known. It was never compared with AWS itself: what is marked as
 // inferred may differ.
