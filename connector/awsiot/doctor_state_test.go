@@ -135,7 +135,7 @@ func wrongState() map[string]wrongness {
 			want: "shadow: shadow_unanswered", says: "did not answer in time",
 			change: map[string]any{"protocol": "HTTPS", "shadow": map[string]any{"enabled": true}},
 			make: func(_ *testing.T, c *cloud) {
-				c.Fail(awsiottest.Fault{Action: "UpdateThingShadow", Delay: patience, Times: 1})
+				c.Fail(awsiottest.Fault{Action: "UpdateThingShadow", Delay: patience, Times: 10})
 			},
 		},
 	}

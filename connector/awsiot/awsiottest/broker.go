@@ -191,7 +191,6 @@ func (b *broker) claim(cl *mqtt.Client) {
 		b.mu.Unlock()
 		b.disconnect(old, packets.ErrSessionTakenOver)
 		<-old.Net.Conn.(*peer).done
-		b.gone(old.Net.Conn.(*peer))
 	}
 }
 

@@ -212,7 +212,6 @@ func (s *Server) LoseSessions(match func(clientID string) bool) {
 			p := cl.Net.Conn.(*peer)
 			p.raw.cut()
 			<-p.done
-			b.gone(p)
 		}
 	}
 	b.forgetSessions(match)

@@ -151,11 +151,11 @@ func (l *listener) serve(p *peer, d *door) {
 	defer l.wait.Done()
 	defer func() {
 		_ = p.raw.Close()
+		l.gone(p) // before anybody can take it for done with
 		l.mu.Lock()
 		delete(l.peers, p)
 		l.mu.Unlock()
 		close(p.done)
-		l.gone(p)
 	}()
 	_ = p.raw.SetDeadline(time.Now().Add(patience))
 	conn := tls.Server(p.raw, d.tls)
