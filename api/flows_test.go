@@ -167,6 +167,7 @@ func TestDeleteNetworkWithCommands(t *testing.T) {
 		}
 	})
 	h.do("POST", "/networks", `{"kind":"thingpark","name":"open"}`).want(http.StatusCreated)
+	equal(t, h.do("GET", "/networks/net1", "").want(http.StatusOK).json()["downlinksPending"], any(2.0))
 	v := h.do("DELETE", "/networks/net1", "").want(http.StatusConflict).json()
 	equal(t, v, map[string]any{
 		"code": "com-4009", "message": "The network cannot be deleted: 2 commands wait for it.",
