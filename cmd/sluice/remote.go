@@ -43,7 +43,7 @@ func (r *remote) check() error {
 func (r *remote) call(ctx context.Context, method, path, absent string) (*http.Response, error) {
 	token, err := os.ReadFile(r.TokenFile)
 	if err != nil {
-		return nil, &sluice.Error{Code: sluice.CodeInvalid, Message: "the administrator token cannot be read", Hint: "Name its file with --token-file.", Err: err}
+		return nil, &sluice.Error{Code: sluice.CodeInvalid, Message: "the administrator token cannot be read", Hint: "Name the data directory of the Sluice that runs with --data, or the file with --token-file.", Err: err}
 	}
 	request, err := http.NewRequestWithContext(ctx, method, r.URL+path, nil)
 	if err != nil {
