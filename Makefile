@@ -1,6 +1,6 @@
 # make demo   everything in one process, with an AWS IoT emulator
 # make test   all tests, under the race detector
-# make slow   the long runs: loads and backlogs of full size, some minutes
+# make slow   the long runs: loads and backlogs of full size, three minutes
 # make check  format, vet, staticcheck, known vulnerabilities
 # make build  bin/sluice
 # make bench  Sluice against a bare bridge, and what else is installed
