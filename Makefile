@@ -1,5 +1,6 @@
 # make demo   everything in one process, with an AWS IoT emulator
 # make test   all tests, under the race detector
+# make slow   the long runs: loads and backlogs of full size, three minutes
 # make check  format, vet, staticcheck, known vulnerabilities
 # make build  bin/sluice
 # make bench  Sluice against a bare bridge, and what else is installed
@@ -13,7 +14,7 @@ FUZZTIME ?= 30s
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LOG ?= /tmp/sluice-test.$(shell id -u).log
 
-.PHONY: demo build test check peers fuzz bench kill faults
+.PHONY: demo build test slow check peers fuzz bench kill faults
 
 demo:
 	$(GO) run ./cmd/sluice demo
@@ -59,6 +60,11 @@ test: peers
 		[ -z "$$CI" ] || { echo "CI skips nothing."; exit 1; }; fi; \
 	echo "$$(grep -c -E '^ *--- PASS' $(LOG)) passed, $$(grep -c -E '^ *--- FAIL' $(LOG)) failed"; \
 	exit $$status
+
+# What make test runs small, at full size: loads of a minute, AWS's ten stored
+# commands a second, a million reports. A run that is too slow fails here.
+slow:
+	SLUICE_SLOW=1 $(GO) test -v -p 1 -timeout 30m -run 'TestPoolUnderLoad|TestCommandsWhileAway|TestSharedCommands|TestABacklogAfterAKill' ./test ./journal
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.6.1
 GOFUMPT := mvdan.cc/gofumpt@v0.9.1

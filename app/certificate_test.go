@@ -10,6 +10,8 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net/http"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -40,7 +42,8 @@ func pair(t *testing.T, end time.Time) (certificate, key string) {
 }
 
 // A connection with a certificate that has expired is refused, and nothing of
-// it is stored; the same with a certificate that is valid is taken.
+// it is stored; the same with a certificate that is valid is taken, and its end
+// is among the metrics.
 func TestExpiredCertificateIsRefused(t *testing.T) {
 	i := open(t, t.TempDir())
 	i.run()
@@ -77,7 +80,20 @@ func TestExpiredCertificateIsRefused(t *testing.T) {
 	if _, header, list := i.send("GET", "/connections", ""); string(list) != "[]\n" && string(list) != "[]" || header.Get("X-Total") != "0" {
 		t.Errorf("stored: %s", list)
 	}
-	if status, answer := post(time.Now().Add(100 * 24 * time.Hour)); status != http.StatusCreated {
+	const metric = "sluice_connection_certificate_expires_seconds"
+	metrics := func() string { _, _, text := i.send("GET", "/metrics", ""); return string(text) }
+	if strings.Contains(metrics(), metric) {
+		t.Error("/metrics tells of a certificate that was refused")
+	}
+	end := time.Now().Add(100 * 24 * time.Hour)
+	if status, answer := post(end); status != http.StatusCreated {
 		t.Errorf("valid: %d %s", status, answer)
+	}
+	row := regexp.MustCompile(`(?m)^` + metric + `\{connection="[^"]+",name="AWS"\} (\S+)$`).FindStringSubmatch(metrics())
+	if row == nil {
+		t.Fatalf("/metrics lacks %s", metric)
+	}
+	if at, err := strconv.ParseFloat(row[1], 64); err != nil || int64(at) != end.Unix() {
+		t.Errorf("%s, want %d", row[0], end.Unix())
 	}
 }

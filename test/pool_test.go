@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"slices"
@@ -38,6 +39,7 @@ type fleet struct {
 
 	offered, delivered, again atomic.Int64
 	most                      atomic.Int64 // offered and not delivered
+	over                      atomic.Bool  // nothing more is reported
 	done                      chan struct{}
 }
 
@@ -65,7 +67,7 @@ func (f *fleet) Read(ctx context.Context, _ string, h sluice.Handler, concurrenc
 func (f *fleet) report(ctx context.Context, device int, h sluice.Handler, places chan struct{}) {
 	every := time.Duration(float64(f.devices) / f.rate * float64(time.Second))
 	at := f.began.Add(every * time.Duration(device) / time.Duration(f.devices))
-	for n := 0; at.Sub(f.began) < f.until; at = at.Add(every) {
+	for n := 0; at.Sub(f.began) < f.until && !f.over.Load(); at = at.Add(every) {
 		timer := time.NewTimer(time.Until(at))
 		select {
 		case <-timer.C:
@@ -124,6 +126,9 @@ type bridge struct {
 	*connection.Supervisor
 	events connectortest.Events
 	stop   func()
+
+	configuration map[string]any
+	revision      uint64
 }
 
 func bridged(t *testing.T, aws *awsiottest.Server, journal connection.Journal, change map[string]any, command func(*sluice.Message)) *bridge {
@@ -147,13 +152,7 @@ func bridgedWith(t *testing.T, aws *awsiottest.Server, journal connection.Journa
 		delete(conf, k)
 	}
 	conf["createDevices"] = false
-	for k, v := range change {
-		conf[k] = v
-	}
-	if raw, err = json.Marshal(conf); err != nil {
-		t.Fatal(err)
-	}
-	b := &bridge{}
+	b := &bridge{configuration: conf}
 	b.Supervisor = connection.New(connection.Options{
 		Connectors: []sluice.Connector{awsiot.New(o)}, Journal: journal,
 		Commands: sluice.HandlerFunc(func(_ context.Context, m *sluice.Message) error { command(m); return nil }),
@@ -169,12 +168,24 @@ func bridgedWith(t *testing.T, aws *awsiottest.Server, journal connection.Journa
 	})
 	b.stop = sync.OnceFunc(func() { cancel(); running.Wait() })
 	t.Cleanup(b.stop)
-	b.Apply([]sluice.Connection{{ID: "8", ConnectorID: "actility-aws-iot", Name: "Test", Active: true, Revision: 1, Configuration: raw}})
+	b.change(t, change)
 	wait(t, "the connection to open", func() bool {
 		s, _ := b.Status("8")
 		return s.State == sluice.StateOpened && len(s.Sessions) == s.Wanted
 	})
 	return b
+}
+
+// change applies another configuration.
+func (b *bridge) change(t *testing.T, change map[string]any) {
+	t.Helper()
+	maps.Copy(b.configuration, change)
+	raw, err := json.Marshal(b.configuration)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.revision++
+	b.Apply([]sluice.Connection{{ID: "8", ConnectorID: "actility-aws-iot", Name: "Test", Active: true, Revision: b.revision, Configuration: raw}})
 }
 
 func emulator(t *testing.T, o awsiottest.Options) *awsiottest.Server {
@@ -312,7 +323,8 @@ func TestCommandsWhileAway(t *testing.T) {
 
 // TestSharedCommands has more than a thousand commands a second come through
 // the clients that share them, under AWS's hundred a second of each; though one
-// of them is cut again and again, each is taken once by its CorrelationID.
+// of them is cut again and again, each is taken once by its CorrelationID. How
+// fast it was is only judged with SLUICE_SLOW.
 func TestSharedCommands(t *testing.T) {
 	const n = 3000
 	aws := emulator(t, awsiottest.Options{Rate: -1, OutboundRate: 100})
@@ -337,7 +349,11 @@ func TestSharedCommands(t *testing.T) {
 	}
 	sending.Wait()
 	wait(t, "all commands", func() bool { return k.size() == n })
-	t.Logf("%d commands: %.0f a second", n, n/time.Since(began).Seconds())
+	perSecond := n / time.Since(began).Seconds()
+	t.Logf("%d commands: %.0f a second", n, perSecond)
+	if os.Getenv(slowTests) != "" && perSecond < 1000 {
+		t.Errorf("%.0f commands a second, want 1,000", perSecond)
+	}
 	k.once()
 	if s, _ := b.Status("8"); s.State != sluice.StateOpened {
 		t.Errorf("the connection is %s", s.State)
@@ -345,8 +361,10 @@ func TestSharedCommands(t *testing.T) {
 }
 
 // commands publishes commands for ten devices.
-func commands(send func(topic, document string), n int) {
-	for i := range n {
+func commands(send func(topic, document string), n int) { commandsFrom(send, 0, n) }
+
+func commandsFrom(send func(topic, document string), from, n int) {
+	for i := from; i < from+n; i++ {
 		eui := fmt.Sprintf("%016X", i%10)
 		send("tpx/things/"+eui+"/downlink", fmt.Sprintf(
 			`{"DevEUI_downlink":{"DevEUI":%q,"FPort":1,"payload_hex":"00","CorrelationID":"%X"}}`, eui, i+1))
