@@ -215,6 +215,9 @@ func (e *doctor) take(ctx context.Context, s step) {
 	f := finding{}
 	if before := e.unmet(s.needs); before != "" {
 		f = skipped("Not tried, because this did not go well: " + before + ".")
+	} else if names := e.lacks(s.id); len(names) > 0 {
+		f = skipped("Not tried, because the configuration lacks " + strings.Join(names, ", ") + ".")
+		e.failed[s.id] = "Configuration complete"
 	} else {
 		began := time.Now()
 		bounded, cancel := context.WithTimeout(ctx, stepTimeout)
@@ -255,12 +258,17 @@ func (e *doctor) checkConfiguration(context.Context) finding {
 			cause = "topic_refused"
 		}
 		text := p.Path + ": " + strings.TrimSuffix(p.Message, ".") + "."
-		if !slices.Contains(texts, text) {
+		again := func(told string) bool { return told == text || p.Message == missingText(p.Path) && strings.HasPrefix(told, p.Path+": ") }
+		if !slices.ContainsFunc(texts, again) {
 			texts = append(texts, text)
 		}
 	}
 	if len(texts) > 0 {
-		return wrong(cause, strings.Join(texts, " "), "Correct what is named; a configuration like this is not stored.")
+		hint := "Correct what is named; a configuration like this is not stored."
+		if len(e.cfg.missing) > 0 {
+			hint += " " + setupHint
+		}
+		return wrong(cause, strings.Join(texts, " "), hint)
 	}
 	return well("Everything needed is there and has the right form.")
 }

@@ -196,7 +196,7 @@ func deny(action string) func(*testing.T, *cloud) {
 // wrongHere is what is wrong on this side of the TLS connection.
 func wrongHere() map[string]wrongness {
 	return map[string]wrongness{
-		"a property is missing": {want: "configuration: configuration", says: "region: It is missing.", change: map[string]any{"region": nil}},
+		"a property is missing": {want: "configuration: configuration", says: "region: missing property 'region'.", change: map[string]any{"region": nil}},
 		"a topic that AWS refuses": {
 			want: "configuration: topic_refused", says: "has 8 slashes",
 			change: map[string]any{"uplinkTopicPattern": "a/b/c/d/e/f/g/h/{DevEUI}"},
