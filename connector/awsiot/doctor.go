@@ -16,6 +16,9 @@ import (
 // stepTimeout bounds one step of an examination.
 const stepTimeout = 15 * time.Second
 
+// anyHint is the next step where nothing better is known.
+const anyHint = "Try again. If it stays so, look into the log of AWS IoT (CloudWatch, AWSIotLogsV2), where one is kept."
+
 var (
 	_ sluice.Examiner = (*Connector)(nil)
 	_ sluice.Advisor  = (*Connector)(nil)
@@ -225,6 +228,9 @@ func (e *doctor) take(ctx context.Context, s step) {
 		cancel()
 		out.Milliseconds = float64(time.Since(began).Microseconds()) / 1000
 	}
+	if f.hint == "" && f.cause != "" {
+		f.hint = anyHint
+	}
 	out.State, out.Cause, out.Detail, out.Hint = f.state, f.cause, f.detail, f.hint
 	if f.state == sluice.StepFailed {
 		e.failed[s.id] = s.title
@@ -258,7 +264,9 @@ func (e *doctor) checkConfiguration(context.Context) finding {
 			cause = "topic_refused"
 		}
 		text := p.Path + ": " + strings.TrimSuffix(p.Message, ".") + "."
-		again := func(told string) bool { return told == text || p.Message == missingText(p.Path) && strings.HasPrefix(told, p.Path+": ") }
+		again := func(told string) bool {
+			return told == text || p.Message == missingText(p.Path) && strings.HasPrefix(told, p.Path+": ")
+		}
 		if !slices.ContainsFunc(texts, again) {
 			texts = append(texts, text)
 		}
