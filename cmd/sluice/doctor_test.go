@@ -168,3 +168,52 @@ func TestDoctorOfNothing(t *testing.T) {
 		}
 	}
 }
+
+// What is not there is told once, in one wording, with where to find it; what
+// needs it is not tried, and nobody is asked for it.
+func TestDoctorOfAnEmptyFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "connection.json")
+	if err := os.WriteFile(file, []byte(`{"name":"AWS","connectorId":"actility-aws-iot","configuration":{}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	exit, out, errOut := command(t, "doctor", "--file", file, "--json")
+	lines := 0
+	for line := range strings.Lines(out) {
+		var s sluice.Step
+		if err := json.Unmarshal([]byte(line), &s); err != nil {
+			t.Fatalf("%v in %q", err, line)
+		}
+		lines++
+		if s.ID == "configuration" {
+			wantOnce(t, s.Detail, "accountPrefix", "region", "uplinkTopicPattern", "certificate", "privateKey")
+			if s.State != sluice.StepFailed || !strings.Contains(s.Hint, "docs/aws-setup.md") {
+				t.Errorf("%+v", s)
+			}
+			continue
+		}
+		if s.State != sluice.StepSkipped || !strings.HasPrefix(s.Detail, "Not tried, because ") && !strings.HasPrefix(s.Detail, "No access key is given") {
+			t.Errorf("%+v", s)
+		}
+	}
+	if exit != 1 || errOut != "" || lines != 20 || strings.Contains(out, "..") || strings.Contains(out, "is not a region") {
+		t.Errorf("exit %d, %d steps\n%s%s", exit, lines, out, errOut)
+	}
+	exit, out, errOut = command(t, "aws", "policy", "--file", file)
+	wantOnce(t, errOut, "region", "uplinkTopicPattern")
+	if exit != 1 || out != "" || !strings.Contains(errOut, "\n→ Correct what is named. docs/aws-setup.md ") {
+		t.Errorf("exit %d\n%s%s", exit, out, errOut)
+	}
+}
+
+// wantOnce wants that a text says of each property once that it is missing.
+func wantOnce(t *testing.T, text string, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		if strings.Count(text, "missing property '"+name+"'") != 1 || strings.Count(text, name+": ") != 1 {
+			t.Errorf("%s: %s", name, text)
+		}
+	}
+	if n := strings.Count(strings.ToLower(text), "missing"); n != len(names) {
+		t.Errorf("%d are missing: %s", n, text)
+	}
+}

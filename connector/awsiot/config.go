@@ -177,7 +177,7 @@ func (c *Connector) Check(configuration json.RawMessage) (warnings, problems []s
 	cfg.checkSessions(&warn, &bad)
 	cfg.checkShadow(&warn, &bad)
 	for _, name := range cfg.missing { // as secrets are, once their key is lost
-		bad.add(name, "It is missing.")
+		bad.add(name, "%s", missingText(name))
 	}
 	return warn.list, bad.list
 }

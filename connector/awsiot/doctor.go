@@ -16,6 +16,9 @@ import (
 // stepTimeout bounds one step of an examination.
 const stepTimeout = 15 * time.Second
 
+// anyHint is the next step where nothing better is known.
+const anyHint = "Try again. If it stays so, look into the log of AWS IoT (CloudWatch, AWSIotLogsV2), where one is kept."
+
 var (
 	_ sluice.Examiner = (*Connector)(nil)
 	_ sluice.Advisor  = (*Connector)(nil)
@@ -215,12 +218,18 @@ func (e *doctor) take(ctx context.Context, s step) {
 	f := finding{}
 	if before := e.unmet(s.needs); before != "" {
 		f = skipped("Not tried, because this did not go well: " + before + ".")
+	} else if names := e.lacks(s.id); len(names) > 0 {
+		f = skipped("Not tried, because the configuration lacks " + strings.Join(names, ", ") + ".")
+		e.failed[s.id] = "Configuration complete"
 	} else {
 		began := time.Now()
 		bounded, cancel := context.WithTimeout(ctx, stepTimeout)
 		f = s.run(bounded)
 		cancel()
 		out.Milliseconds = float64(time.Since(began).Microseconds()) / 1000
+	}
+	if f.hint == "" && f.cause != "" {
+		f.hint = anyHint
 	}
 	out.State, out.Cause, out.Detail, out.Hint = f.state, f.cause, f.detail, f.hint
 	if f.state == sluice.StepFailed {
@@ -255,12 +264,19 @@ func (e *doctor) checkConfiguration(context.Context) finding {
 			cause = "topic_refused"
 		}
 		text := p.Path + ": " + strings.TrimSuffix(p.Message, ".") + "."
-		if !slices.Contains(texts, text) {
+		again := func(told string) bool {
+			return told == text || p.Message == missingText(p.Path) && strings.HasPrefix(told, p.Path+": ")
+		}
+		if !slices.ContainsFunc(texts, again) {
 			texts = append(texts, text)
 		}
 	}
 	if len(texts) > 0 {
-		return wrong(cause, strings.Join(texts, " "), "Correct what is named; a configuration like this is not stored.")
+		hint := "Correct what is named; a configuration like this is not stored."
+		if len(e.cfg.missing) > 0 {
+			hint += " " + setupHint
+		}
+		return wrong(cause, strings.Join(texts, " "), hint)
 	}
 	return well("Everything needed is there and has the right form.")
 }

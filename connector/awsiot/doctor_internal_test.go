@@ -6,7 +6,9 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
+	"errors"
 	"io"
+	"net"
 	"testing"
 	"time"
 
@@ -42,6 +44,7 @@ func TestDoctorNamesWhoOpensTLS(t *testing.T) {
 		"tls_untrusted":   x509.UnknownAuthorityError{Cert: by("VeriSign Class 3")},
 		"tls_dates":       x509.CertificateInvalidError{Reason: x509.Expired},
 		"tls_closed":      io.EOF,
+		"tls_refused":     &net.OpError{Op: "remote error", Err: errors.New("tls: access denied")},
 		"tls_failed":      context.DeadlineExceeded,
 	} {
 		f := e.tlsFinding(err)
@@ -65,6 +68,22 @@ func TestDoctorKnowsBeijing(t *testing.T) {
 	for prefix, want := range map[string]string{"abc": "", "abc-ats": "", "abc.ats.iot.cn-north-1.amazonaws.com.cn": ""} {
 		if f := theDoctor(t, map[string]any{"region": "cn-north-1", "accountPrefix": prefix}).checkRegion(t.Context()); f.cause != want {
 			t.Errorf("%s: %+v", prefix, f)
+		}
+	}
+}
+
+// What AWS refuses to take is named by the reason.
+func TestDoctorNamesUnsent(t *testing.T) {
+	e := theDoctor(t, map[string]any{"uplinkTopicPattern": "a/{DevEUI}"})
+	e.d.uplink, _ = compileTopic(e.cfg.UplinkTopicPattern, true)
+	for code, want := range map[byte]string{
+		codeQuotaExceeded: "publish_throttled",
+		codeTopicInvalid:  "publish_topic",
+		codeNotAuthorized: "publish_denied",
+		codePayloadFormat: "publish_failed",
+	} {
+		if f := e.unsent(e.d.pubackFailure(puback{code: code}, "a/b"), "a/b"); f.state != sluice.StepFailed || f.cause != want || f.detail == "" {
+			t.Errorf("%s: %+v", want, f)
 		}
 	}
 }

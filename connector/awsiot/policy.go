@@ -93,30 +93,8 @@ func newAdvisor(spec sluice.DialerSpec, w sluice.Wish) (a *advisor, notes []stri
 	if unstored {
 		a.group = a.client + "*"
 	}
-	var fields []sluice.Problem
-	problem := func(path string, texts []string) {
-		for _, t := range texts {
-			fields = append(fields, sluice.Problem{Path: path, Message: t})
-		}
-	}
-	var wrong []string
-	a.uplink, wrong = compileTopic(cfg.UplinkTopicPattern, true)
-	problem("uplinkTopicPattern", wrong)
-	if cfg.DownlinkTopicPattern != "" && spec.Common.DownlinkEnabled {
-		a.downlink, wrong = compileTopic(cfg.DownlinkTopicPattern, false)
-		problem("downlinkTopicPattern", wrong)
-	}
-	if !isPrefix(cfg.ClientIDPrefix) {
-		problem("clientIdPrefix", []string{"It is not the beginning of client ids: letters, digits and : _ . - alone, at most 64."})
-	}
-	if !isRegion(cfg.Region) {
-		problem("region", []string{"It is not a region, such as eu-central-1."})
-	}
-	if w.Account != "" && !regexp.MustCompile(`^[0-9]{12}$`).MatchString(w.Account) {
-		problem("account", []string{"The id of an account is twelve digits."})
-	}
-	if len(fields) > 0 {
-		return nil, nil, &sluice.Error{Code: sluice.CodeInvalid, Message: "Policies cannot be written for this configuration.", Fields: fields}
+	if err := a.check(spec.Common.DownlinkEnabled); err != nil {
+		return nil, nil, err
 	}
 	arn, known := parseCertificateARN(cfg.CertificateID)
 	switch {
@@ -132,6 +110,47 @@ func newAdvisor(spec sluice.DialerSpec, w sluice.Wish) (a *advisor, notes []stri
 		notes = append(notes, "The client ids of any Sluice are allowed, client/"+a.client+"*: which one it will be is known once the connection is stored.")
 	}
 	return a, notes, nil
+}
+
+// check reads the topics, and tells all that is wrong with what the policies
+// are made of.
+func (a *advisor) check(takes bool) error {
+	var fields []sluice.Problem
+	problem := func(path string, texts []string) {
+		for _, t := range texts {
+			fields = append(fields, sluice.Problem{Path: path, Message: t})
+		}
+	}
+	var wrong []string
+	missing := a.cfg.without("uplinkTopicPattern region")
+	for _, name := range missing {
+		problem(name, []string{missingText(name)})
+	}
+	if a.cfg.given["uplinkTopicPattern"] {
+		a.uplink, wrong = compileTopic(a.cfg.UplinkTopicPattern, true)
+		problem("uplinkTopicPattern", wrong)
+	}
+	if a.cfg.DownlinkTopicPattern != "" && takes {
+		a.downlink, wrong = compileTopic(a.cfg.DownlinkTopicPattern, false)
+		problem("downlinkTopicPattern", wrong)
+	}
+	if !isPrefix(a.cfg.ClientIDPrefix) {
+		problem("clientIdPrefix", []string{"It is not the beginning of client ids: letters, digits and : _ . - alone, at most 64."})
+	}
+	if a.cfg.given["region"] && !isRegion(a.cfg.Region) {
+		problem("region", []string{"It is not a region, such as eu-central-1."})
+	}
+	if a.wish.Account != "" && !regexp.MustCompile(`^[0-9]{12}$`).MatchString(a.wish.Account) {
+		problem("account", []string{"The id of an account is twelve digits."})
+	}
+	if len(fields) > 0 {
+		hint := "Correct what is named."
+		if len(missing) > 0 {
+			hint += " " + setupHint
+		}
+		return &sluice.Error{Code: sluice.CodeInvalid, Message: "Policies cannot be written for this configuration.", Hint: hint, Fields: fields}
+	}
+	return nil
 }
 
 // policyPattern is a topic with * for each expression, in the language of
