@@ -292,13 +292,9 @@ func TestShadowDenied(t *testing.T) {
 	}
 }
 
-// Uplinks and updates share the quota of a session: AWS discards nothing, no
-// update goes before an uplink that waits, and after the load every shadow is
-// up to date.
-func TestShadowSharesTheQuota(t *testing.T) {
-	c := newCloud(t, awsiottest.Options{})
-	s := open(t, newRig().dial(t, awsiot.Options{ShadowSpacing: time.Millisecond}, c.shadow(t, map[string]any{})), 0)
-	const devices, uplinks = 8, 20
+// handleMany has devices send uplinks all at once, those of each in their order.
+func handleMany(t *testing.T, s sluice.Session, devices, uplinks int) {
+	t.Helper()
 	var wg sync.WaitGroup
 	for n := range devices {
 		wg.Go(func() {
@@ -310,6 +306,16 @@ func TestShadowSharesTheQuota(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// Uplinks and updates share the quota of a session: AWS discards nothing, no
+// update goes before an uplink that waits, and after the load every shadow is
+// up to date.
+func TestShadowSharesTheQuota(t *testing.T) {
+	c := newCloud(t, awsiottest.Options{})
+	s := open(t, newRig().dial(t, awsiot.Options{ShadowSpacing: time.Millisecond}, c.shadow(t, map[string]any{})), 0)
+	const devices, uplinks = 8, 20
+	handleMany(t, s, devices, uplinks)
 	// In turns with the uplinks there would be one in nine, 18 and more.
 	if meanwhile := int(c.ClientStats()[s.ID()].Published) - devices*uplinks; meanwhile > 8 {
 		t.Errorf("%d updates went before uplinks", meanwhile)

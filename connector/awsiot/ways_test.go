@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -281,17 +280,7 @@ func TestShadowSharesTheLane(t *testing.T) {
 	c := newCloud(t, awsiottest.Options{})
 	s := open(t, newRig().dial(t, awsiot.Options{ShadowSpacing: time.Millisecond}, c.with(t, c.httpsShadow(t, map[string]any{}))), 0)
 	const devices, uplinks = 12, 15
-	var wg sync.WaitGroup
-	for n := range devices {
-		wg.Go(func() {
-			for f := range uplinks {
-				if err := s.Handle(within(t), uplinkOf(fmt.Sprintf("20635F01080004%02d", n), f+1, "")); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	wg.Wait()
+	handleMany(t, s, devices, uplinks)
 	// In turns with the uplinks there would be one in thirteen, 14 and more.
 	if meanwhile := c.Calls("UpdateThingShadow"); meanwhile > devices {
 		t.Errorf("%d updates went before uplinks", meanwhile)
